@@ -1,0 +1,237 @@
+"""The third contract: requests in, a ranking out, for every recommender."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onoma.dataset import Cases, Dataset, Ragged, Split
+
+TIES = "equal scores: lower item code first (codes are a seeded shuffle of the ids)"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """A columnar batch of n questions; a recommender names the signals it reads.
+
+    Attributes:
+        history: n rows of item codes, oldest first; may be empty.
+        users: int32[n] user codes, -1 for strangers; None when nobody is known.
+        exclude: n rows of item codes that must not be answered.
+        candidates: int32[n, c] item codes, -1 as padding: rank these only.
+        query: n texts.
+        context: n dictionaries of what else is known (time, scenario, dialogue).
+        mask_seen: whether items of the history are left out of the answer.
+    """
+
+    history: Ragged
+    users: NDArray[np.int32] | None = None
+    exclude: Ragged | None = None
+    candidates: NDArray[np.int32] | None = None
+    query: Sequence[str] | None = None
+    context: Sequence[dict[str, Any]] | None = None
+    mask_seen: bool = True
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+    @classmethod
+    def of(cls, cases: Cases, *, mask_seen: bool = True) -> Requests:
+        """The questions of evaluation cases."""
+        return cls(cases.history, cases.users, mask_seen=mask_seen)
+
+    @classmethod
+    def histories(
+        cls, dataset: Dataset, histories: Sequence[Sequence[str]], *, mask_seen: bool = True
+    ) -> Requests:
+        """Anonymous users by the owner's item ids; ids the catalogue lacks are skipped."""
+        rows = [dataset.item_codes(history) for history in histories]
+        return cls(Ragged.from_rows([row[row >= 0] for row in rows]), mask_seen=mask_seen)
+
+    def slice(self, start: int, stop: int) -> Requests:
+        """Rows ``start`` to ``stop``."""
+        return replace(
+            self,
+            history=self.history.slice(start, stop),
+            users=None if self.users is None else self.users[start:stop],
+            exclude=None if self.exclude is None else self.exclude.slice(start, stop),
+            candidates=None if self.candidates is None else self.candidates[start:stop],
+            query=None if self.query is None else self.query[start:stop],
+            context=None if self.context is None else self.context[start:stop],
+        )
+
+    def forbidden(self) -> Ragged:
+        """n rows of item codes that no answer may hold."""
+        seen = self.history if self.mask_seen else Ragged.empty(len(self))
+        return seen if self.exclude is None else seen.concat(self.exclude)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answers: best first, -1 and -inf where there were fewer than k.
+
+    Attributes:
+        items: int32[n, k] item codes.
+        scores: float32[n, k].
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def ids(self, dataset: Dataset) -> list[list[str]]:
+        """The owner's ids, without padding."""
+        names = dataset.item_ids
+        return [[str(names[code]) for code in row if code >= 0] for row in self.items]
+
+
+def top_k(
+    scores: Tensor, k: int, *, forbidden: Ragged | None = None, items: Tensor | None = None
+) -> Ranking:
+    """The one place where items are masked, ties are broken and answers are cut.
+
+    Args:
+        scores: float[n, n_items], or float[n, c] when ``items`` names the columns; overwritten.
+            A score of -inf (or NaN) is never answered.
+        k: answers a row.
+        forbidden: n rows of item codes to leave out.
+        items: int[n, c] item codes of the columns, -1 for padding; an item named twice keeps its
+            best score.
+
+    Returns:
+        Ranking with ``items`` int32[n, k]; equal scores put the lower item code first.
+    """
+    scores = scores.float()
+    n, width = scores.shape
+    if items is not None:
+        items = items.long()
+        # Sorted by code, then a stable descending sort: ties and repeats are settled by code.
+        order = torch.argsort(items, dim=1, stable=True)
+        items, scores = items.gather(1, order), scores.gather(1, order)
+        scores = scores.masked_fill(items < 0, -torch.inf)
+    scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.finfo(torch.float32).max, neginf=-torch.inf)
+    if forbidden is not None and len(forbidden.values):
+        rows = torch.from_numpy(forbidden.rows())
+        codes = torch.from_numpy(np.asarray(forbidden.values, dtype=np.int64))
+        if items is None:
+            scores[rows, codes] = -torch.inf
+        else:
+            base = int(max(int(items.max()), int(codes.max()))) + 2
+            keys = torch.arange(n)[:, None] * base + items
+            scores[torch.isin(keys, rows * base + codes)] = -torch.inf
+    if items is not None:
+        descending = torch.argsort(scores, dim=1, descending=True, stable=True)
+        items, scores = items.gather(1, descending), scores.gather(1, descending)
+        if width > 1:
+            scores, items = _without_repeats(scores, items)
+        found, values = items[:, :k], scores[:, :k]
+    else:
+        found, values = _first_k(scores, min(k, width))
+    found = found.masked_fill(values == -torch.inf, -1)
+    short = k - found.shape[1]
+    if short > 0:
+        found = torch.nn.functional.pad(found, (0, short), value=-1)
+        values = torch.nn.functional.pad(values, (0, short), value=-torch.inf)
+    return Ranking(found.numpy().astype(np.int32), values.numpy().astype(np.float32))
+
+
+def _first_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Exact top k with the lower column first among equals."""
+    values, found = torch.topk(scores, k, dim=1)
+    # topk promises nothing about equals: rows where the k-th value continues past k are redone.
+    last = values[:, -1:]
+    torn = ((scores >= last).sum(1) > k) & (last[:, 0] > -torch.inf)
+    if bool(torn.any()):
+        again = torch.argsort(scores[torn], dim=1, descending=True, stable=True)[:, :k]
+        found[torn] = again
+        values[torn] = scores[torn].gather(1, again)
+    by_code = torch.argsort(found, dim=1)
+    found, values = found.gather(1, by_code), values.gather(1, by_code)
+    by_score = torch.argsort(values, dim=1, descending=True, stable=True)
+    return found.gather(1, by_score), values.gather(1, by_score)
+
+
+def _without_repeats(scores: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep the first of each item in rows sorted best first; the gaps move to the end."""
+    by_code = torch.argsort(items, dim=1, stable=True)
+    codes = items.gather(1, by_code)
+    repeat = torch.zeros_like(codes, dtype=torch.bool)
+    repeat[:, 1:] = (codes[:, 1:] == codes[:, :-1]) & (codes[:, 1:] >= 0)
+    gone = torch.zeros_like(repeat).scatter(1, by_code, repeat)
+    if not bool(gone.any()):
+        return scores, items
+    scores = scores.masked_fill(gone, -torch.inf)
+    order = torch.argsort(gone.to(torch.int8), dim=1, stable=True)
+    return scores.gather(1, order), items.gather(1, order)
+
+
+class Recommender(ABC):
+    """Anything that ranks: retrievers, rankers, re-rankers and cascades alike.
+
+    Class attributes:
+        name: the word used in recipes.
+        reads: the signals of :class:`Requests` that change the answer.
+        modes: ways to answer; the first is the default.
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[frozenset[str]] = frozenset({"history"})
+    modes: ClassVar[tuple[str, ...]] = ("rank",)
+    batch: ClassVar[int] = 1024
+
+    @abstractmethod
+    def fit(self, split: Split) -> Self:
+        """Learn from ``split.train``; validation may choose, test is never read."""
+
+    @abstractmethod
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items], higher is better; -inf where the model cannot say."""
+
+    def recommend(self, requests: Requests, k: int = 10, *, mode: str | None = None) -> Ranking:
+        """The k best items of each request, nothing seen, excluded or outside the catalogue.
+
+        Raises:
+            ValueError: an unknown mode or k below one.
+        """
+        mode = self.modes[0] if mode is None else mode
+        if mode not in self.modes:
+            raise ValueError(f"{self.name} has no mode {mode!r}; it has {self.modes}")
+        if k < 1:
+            raise ValueError(f"k is {k}; it must be at least 1")
+        parts = [
+            self._recommend(requests.slice(start, min(start + self.batch, len(requests))), k, mode)
+            for start in range(0, len(requests), self.batch)
+        ]
+        if not parts:
+            return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Ranking(
+            np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts])
+        )
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        scores = self.score(requests)
+        if requests.candidates is None:
+            return top_k(scores, k, forbidden=requests.forbidden())
+        items = torch.from_numpy(requests.candidates.astype(np.int64))
+        return top_k(
+            scores.gather(1, items.clamp(min=0)), k, forbidden=requests.forbidden(), items=items
+        )
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write weights (safetensors) and settings into a folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
+        """Read what :meth:`save` wrote; ``dataset`` is the catalogue it was fitted on."""
