@@ -189,6 +189,25 @@ class Recommender(ABC):
     modes: ClassVar[tuple[str, ...]] = ("rank",)
     batch: ClassVar[int] = 1024
 
+    @classmethod
+    def create(
+        cls,
+        settings: dict[str, Any],
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        quiet: bool = False,
+    ) -> Self:
+        """An unfitted recommender from the settings of a recipe.
+
+        Args:
+            settings: arguments of the class.
+            seed: of everything random, for classes that have any.
+            folder: where a long fit keeps checkpoints, log and cached vectors.
+            quiet: no progress bar.
+        """
+        return cls(**settings)
+
     @abstractmethod
     def fit(self, split: Split) -> Self:
         """Learn from ``split.train``; validation may choose, test is never read."""

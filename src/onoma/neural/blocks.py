@@ -1,0 +1,77 @@
+"""Transformer parts shared by every model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onoma.neural.noise import Dropout, Noise
+
+
+class CausalBlock(nn.Module):
+    """Pre-norm block: causal self-attention, then a GELU feed-forward (Vaswani et al. 2017).
+
+    Rows are left aligned, so the causal mask alone hides the padding behind them.
+    """
+
+    def __init__(self, width: int, heads: int, expand: int, dropout: float, noise: Noise) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.before_feed = nn.LayerNorm(width)
+        self.up = nn.Linear(width, expand * width)
+        self.down = nn.Linear(expand * width, width)
+        self.dropout = Dropout(dropout, noise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float[b, l, width] to the same."""
+        b, length, width = x.shape
+        qkv = self.qkv(self.before_attention(x))
+        q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
+        hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))
+        return x + self.dropout(self.down(hidden))
+
+
+class SequenceEncoder(nn.Module):
+    """Item vectors with positions through causal blocks: a state for every prefix.
+
+    Args:
+        width: model width d.
+        blocks: number of blocks.
+        heads: attention heads.
+        length: longest sequence.
+        dropout: rate inside the blocks.
+        input_dropout: rate on the summed input.
+        noise: the model's randomness.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        length: int,
+        dropout: float,
+        input_dropout: float,
+        noise: Noise,
+        expand: int = 4,
+    ) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.input_dropout = Dropout(input_dropout, noise)
+        self.blocks = nn.ModuleList(
+            CausalBlock(width, heads, expand, dropout, noise) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """float[b, l, d] item vectors, left aligned, to float[b, l, d] states."""
+        x = self.input_dropout(items + self.positions[: items.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # type: ignore[no-any-return]

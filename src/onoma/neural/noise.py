@@ -1,0 +1,55 @@
+"""Dropout whose randomness is a function of (seed, step), so a resumed run repeats it exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Noise:
+    """One stream of random bytes shared by the dropouts of a model.
+
+    The trainer calls :meth:`at` before every step. On CPUs bytes from SFC64 are about ten times
+    as fast as ``bernoulli_``, which took a fifth of a training step.
+    """
+
+    def __init__(self) -> None:
+        self._stream = np.random.Generator(np.random.SFC64(0))
+
+    def at(self, seed: int, step: int) -> None:
+        """Restart the stream for one step."""
+        self._stream = np.random.Generator(np.random.SFC64([seed, step]))
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed(seed * 1_000_003 + step)
+
+    def bytes(self, shape: torch.Size) -> Tensor:
+        """uint8 tensor of uniform bytes."""
+        raw = bytearray(self._stream.bytes(shape.numel()))
+        return torch.frombuffer(raw, dtype=torch.uint8).view(shape)
+
+    def uniform(self, n: int) -> Tensor:
+        """float32[n] in [0, 1)."""
+        return torch.from_numpy(self._stream.random(n, dtype=np.float32))
+
+    def integers(self, high: int, n: int) -> Tensor:
+        """int64[n] in [0, high)."""
+        return torch.from_numpy(self._stream.integers(0, high, n))
+
+
+class Dropout(nn.Module):
+    """Inverted dropout with the rate rounded to 1/256."""
+
+    def __init__(self, rate: float, noise: Noise) -> None:
+        super().__init__()
+        self.cut = round(rate * 256)
+        self.noise = noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape and dtype as ``x``."""
+        if not self.training or self.cut == 0 or x.numel() == 0:
+            return x
+        if x.is_cuda:
+            return nn.functional.dropout(x, self.cut / 256)
+        kept = (self.noise.bytes(x.shape) >= self.cut).to(x.dtype)
+        return x * kept.mul_(256 / (256 - self.cut))

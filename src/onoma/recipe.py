@@ -1,0 +1,175 @@
+"""The fifth contract: one validated YAML file is one experiment."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from onoma.errors import OnomaError
+
+_LARGEST = 1_000_000  # bytes of a recipe file; anything larger is not one
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Where the data is and how it is cut.
+
+    Attributes:
+        path: a folder or file, or ``packaged:movielens``; ``--data`` sets it.
+        k_core: drop users and items with fewer interactions, repeatedly; 0 keeps all.
+        min_rating: drop interactions rated lower.
+        protocol: how train, valid and test are cut.
+        ties: order inside equal timestamps of a user.
+        split_seed: of shuffled ties and random cuts; the same for all seeds of a recipe.
+        valid: share, where the protocol has one.
+        test: share, where the protocol has one.
+    """
+
+    path: str | None = None
+    k_core: int = Field(0, ge=0)
+    min_rating: float | None = None
+    protocol: Literal["leave-one-out", "temporal", "ratio", "cold-item", "cold-user"] = (
+        "leave-one-out"
+    )
+    ties: Literal["file", "shuffled", "id"] = "file"
+    split_seed: int = 0
+    valid: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.1, gt=0, lt=1)
+
+
+class EvaluateSection(_Section):
+    """What is measured.
+
+    Attributes:
+        ks: cut-offs.
+        mask_seen: whether the headline figures leave out items of the history; the other way is
+            printed beside them.
+        examples: users shown with titles in the report.
+    """
+
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    mask_seen: bool = True
+    examples: int = Field(8, ge=0)
+
+
+class Recipe(_Section):
+    """An experiment.
+
+    Attributes:
+        name: used for run directories.
+        about: one sentence.
+        system: the published system it covers (``S033``), if any.
+        data: the data and its cut.
+        recommender: ``name`` and the settings of that class, ``encoder``, ``index`` and ``train``
+            among them where it has them.
+        evaluate: what is measured.
+        seed: of everything random.
+        published: figures to print beside ours, by data set name, then by source.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    about: str = ""
+    system: str | None = None
+    data: DataSection = DataSection()
+    recommender: dict[str, Any]
+    evaluate: EvaluateSection = EvaluateSection()
+    seed: int = Field(0, ge=0, lt=2**31)
+    published: dict[str, dict[str, dict[str, float]]] = {}
+
+    @classmethod
+    def load(cls, name: str, overrides: list[str] | None = None) -> Recipe:
+        """Read a packaged recipe by name or a YAML file by path, then apply ``key=value`` words.
+
+        Raises:
+            OnomaError: no such recipe, not YAML, an unknown key or a wrong value.
+        """
+        text, where = _read(name)
+        try:
+            raw = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "too deep or malformed"
+            raise OnomaError(f"not valid YAML ({problem})", where=f"{where}{line}") from error
+        if not isinstance(raw, dict):
+            raise OnomaError("a recipe is a mapping of sections", where=where)
+        for word in overrides or []:
+            _override(raw, word)
+        return cls.check(raw, where)
+
+    @classmethod
+    def check(cls, raw: dict[str, Any], where: str) -> Recipe:
+        """Validate a mapping.
+
+        Raises:
+            OnomaError: an unknown key or a wrong value, named by its dotted path.
+        """
+        try:
+            recipe = cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise OnomaError(
+                f"{key}: {first['msg']}", where=where,
+                fix=f"The sections are {', '.join(cls.model_fields)}",
+            ) from error
+        if not isinstance(recipe.recommender.get("name"), str):
+            raise OnomaError("recommender.name is missing", where=where)
+        return recipe
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def packaged() -> list[str]:
+    """Names of the recipes that come with Onoma."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in files("onoma").joinpath("recipes").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def _read(name: str) -> tuple[str, str]:
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in packaged():
+            raise OnomaError(
+                f"no recipe is called {name!r}",
+                fix=f"Use a path ending in .yaml or one of {', '.join(packaged())}",
+            )
+        return files("onoma").joinpath(f"recipes/{name}.yaml").read_text("utf-8"), name
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise OnomaError("too large for a recipe", where=name)
+        return path.read_text("utf-8"), name
+    except UnicodeDecodeError as error:
+        raise OnomaError(f"not UTF-8 text (byte {error.start})", where=name) from error
+    except OSError as error:
+        raise OnomaError(f"cannot be read ({error.strerror})", where=name) from error
+
+
+def _override(raw: dict[str, Any], word: str) -> None:
+    """Set ``a.b.c=value``; the value is YAML."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise OnomaError(f"{word!r} is not key=value", fix="For example: recommender.width=128")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        below = place.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise OnomaError(f"{key!r}: {parent!r} holds a value, not a section")
+        place = below
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise OnomaError(f"the value of {key!r} is not valid YAML: {value!r}") from error

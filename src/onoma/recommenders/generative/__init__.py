@@ -1,0 +1,1 @@
+"""Models that recommend by spelling names."""

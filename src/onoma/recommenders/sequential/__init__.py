@@ -1,0 +1,1 @@
+"""Models over item ids in order."""

@@ -1,0 +1,228 @@
+"""What recommenders with a causal item transformer share: fitting, states, scores, storage."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from onoma.dataset import Dataset, Ragged, Split
+from onoma.dataset.files import replacing, write_text
+from onoma.neural.batching import SequenceBatches
+from onoma.neural.checkpoint import Checkpoint
+from onoma.neural.device import autocast, device, matrix_dtype
+from onoma.neural.noise import Noise
+from onoma.neural.trainer import Trainer, TrainSettings
+from onoma.recommenders.base import Recommender, Requests
+from onoma.recommenders.tuning import validation_ndcg
+
+
+class TransformerSettings(BaseModel):
+    """The size of the trunk.
+
+    Attributes:
+        width: model width d.
+        blocks: transformer blocks.
+        heads: attention heads.
+        length: items of a history that are read, the last ones.
+        dropout: rate inside the blocks.
+        input_dropout: rate on the item vectors that enter.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(64, ge=4)
+    blocks: int = Field(1, ge=1)
+    heads: int = Field(2, ge=1)
+    length: int = Field(50, ge=2)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    input_dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class ItemSequenceModule(nn.Module):
+    """A trunk over item vectors with one row more than the catalogue, for padding.
+
+    Subclasses give :meth:`table`, :meth:`states` and :meth:`loss`.
+    """
+
+    noise: Noise
+    n_items: int
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """float32[n_items + 1, d] item vectors; the last row pads."""
+
+    @abstractmethod
+    def states(self, items: Tensor, table: Tensor) -> Tensor:
+        """int64[b, l] item codes to float[b, l, d]."""
+
+    @abstractmethod
+    def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """Scalar loss of float32[m, d] states against int64[m] next items."""
+
+    def query(self, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """What the dense head multiplies: states [n, d] and item vectors [n_items, d]."""
+        return states, table[: self.n_items]
+
+
+class TransformerRecommender(Recommender):
+    """Fits an :class:`ItemSequenceModule` with the trainer and answers from its last state.
+
+    Args:
+        settings: the trunk.
+        train: the schedule.
+        seed: of weights, batches and noise.
+        folder: where checkpoints and the log go; None keeps them in memory only.
+        quiet: no progress bar.
+    """
+
+    module: ItemSequenceModule
+    settings: TransformerSettings
+
+    def __init__(
+        self,
+        settings: TransformerSettings,
+        train: TrainSettings,
+        seed: int,
+        folder: str | Path | None,
+        quiet: bool,
+    ) -> None:
+        self.settings, self.train, self.seed, self.quiet = settings, train, seed, quiet
+        self.folder = Path(folder) if folder else None
+        self.training: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self._table: Tensor | None = None
+
+    @classmethod
+    def create(
+        cls,
+        settings: dict[str, Any],
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        quiet: bool = False,
+    ) -> Self:
+        """Pass seed, folder and quiet on to the class."""
+        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
+
+    @abstractmethod
+    def _build(self, split: Split) -> ItemSequenceModule:
+        """A fresh module for this data; the seed is already set."""
+
+    def fit(self, split: Split) -> Self:
+        """Train on every position of every training sequence; validation picks the weights."""
+        torch.manual_seed(self.seed)
+        self.module = self._build(split).to(device())
+        self._table = None
+        task = _NextItem(self, split)
+        trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
+        self.training = trainer.fit(self.module, self.module.noise, task)
+        self.training["history"] = trainer.history
+        self.seconds["train"] = self.training["seconds"]
+        self._table = None
+        return self
+
+    @torch.inference_mode()
+    def last_states(self, history: Ragged) -> Tensor:
+        """float32[n, d], the state after the last item of each history; zero histories read padding.
+
+        Rows are taken in order of length, so padding stays small.
+        """
+        self.module.eval()
+        where = device()
+        table = self.item_table()
+        short = history.last(self.settings.length)
+        lengths = np.maximum(short.lengths, 1)
+        order = np.argsort(lengths, kind="stable")
+        out = torch.empty(len(history), table.shape[1], device=where)
+        for part in np.array_split(order, max(1, -(-len(order) // 512))):
+            items = torch.from_numpy(
+                short.take(part).padded(self.module.n_items, width=int(lengths[part].max()))
+            ).to(where)
+            with autocast(where.type):
+                states = self.module.states(items, table)
+            rows = torch.arange(len(part), device=where)
+            ends = torch.from_numpy(lengths[part] - 1).to(where)
+            out[torch.from_numpy(part).to(where)] = states[rows, ends].float()
+        return out
+
+    def item_table(self) -> Tensor:
+        """float32[n_items + 1, d], computed once after training."""
+        if self.module.training:
+            self.module.eval()
+        if self._table is None:
+            with torch.inference_mode():
+                self._table = self.module.table()
+                _, items = self.module.query(self._table[:1], self._table)
+                self._items = items.to(matrix_dtype(items.device.type)).T.contiguous()
+        return self._table
+
+    @torch.inference_mode()
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items]: the dense head's logits."""
+        return self._logits(self.last_states(requests.history))
+
+    def _logits(self, states: Tensor) -> Tensor:
+        table = self.item_table()
+        query, _ = self.module.query(states, table)
+        return (query.to(self._items.dtype) @ self._items).float().cpu()
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``model.json``."""
+        folder = Path(folder)
+        with replacing(folder / "model.safetensors") as beside:
+            save_file({k: v.cpu().contiguous() for k, v in self.module.state_dict().items()}, beside)
+        write_text(json.dumps(self._describe(), indent=2) + "\n", folder / "model.json")
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "settings": self.settings.model_dump(),
+            "train": self.train.model_dump(),
+            "seed": self.seed,
+        }
+
+    def _read_weights(self, folder: Path) -> Self:
+        self.module.load_state_dict(Checkpoint.load(folder / "model.safetensors").tensors)
+        self.module.to(device()).eval()
+        return self
+
+
+class _NextItem:
+    """The trainer's view: every position predicts its next item."""
+
+    def __init__(self, owner: TransformerRecommender, split: Split) -> None:
+        self.owner, self.split = owner, split
+        self.batches = SequenceBatches(
+            split.train, owner.train.batch_tokens, owner.settings.length
+        )
+
+    def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        return self.batches.plan(seed, epoch)
+
+    def loss(self, batch: NDArray[np.int64]) -> Tensor:
+        module = self.owner.module
+        where = device()
+        items, following = self.batches.tensors(batch, module.n_items)
+        items, following = items.to(where), following.to(where)
+        table = module.table()
+        with autocast(where.type):
+            states = module.states(items, table)
+        known = following != module.n_items
+        return module.loss(states[known].float(), table, following[known])
+
+    def validate(self) -> float:
+        self.owner._table = None
+        figure = validation_ndcg(self.owner, self.split.valid)
+        self.owner._table = None
+        return figure
+
+

@@ -1,0 +1,37 @@
+"""Names of recommenders to classes, imported when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from onoma.errors import OnomaError
+
+if TYPE_CHECKING:
+    from onoma.recommenders.base import Recommender
+
+RECOMMENDERS = {
+    "popular": "onoma.recommenders.baselines.popular:MostPopular",
+    "markov": "onoma.recommenders.baselines.markov:Markov",
+    "graph": "onoma.recommenders.baselines.graph:GraphWalk",
+    "itemknn": "onoma.recommenders.baselines.itemknn:ItemKNN",
+    "ease": "onoma.recommenders.baselines.ease:EASE",
+    "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
+    "flagship": "onoma.recommenders.generative.flagship:Flagship",
+}
+
+
+def recommender(name: str) -> type[Recommender]:
+    """The class of a recommender.
+
+    Raises:
+        OnomaError: no recommender has this name.
+    """
+    if name not in RECOMMENDERS:
+        raise OnomaError(
+            f"no recommender is called {name!r}", where="recipe",
+            fix=f"Use one of {', '.join(RECOMMENDERS)}",
+        )
+    module, _, attribute = RECOMMENDERS[name].partition(":")
+    cls: type[Recommender] = getattr(import_module(module), attribute)
+    return cls

@@ -1,0 +1,289 @@
+"""One recipe becomes one run directory; a run directory becomes a recommender again."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from onoma.dataset import Cases, Dataset, Split, split
+from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
+from onoma.recipe import Recipe
+from onoma.recommenders.base import TIES, Recommender, Requests
+from onoma.registry import recommender as recommender_class
+
+FORMAT = 1
+
+
+def load_data(recipe: Recipe) -> Dataset:
+    """The data set a recipe names, filtered as it says.
+
+    Raises:
+        OnomaError: no data is named, or it cannot be read.
+    """
+    from onoma.dataset.clean import k_core, minimum_rating
+    from onoma.dataset.load import load
+
+    section = recipe.data
+    if section.path is None:
+        raise OnomaError(
+            "the recipe names no data", where=recipe.name,
+            fix="Give --data DIR, or --data packaged:movielens",
+        )
+    dataset = load(section.path)
+    if section.min_rating is not None:
+        dataset = minimum_rating(dataset, section.min_rating)
+    if section.k_core:
+        dataset = k_core(dataset, section.k_core)
+    return dataset
+
+
+def cut(recipe: Recipe, dataset: Dataset) -> Split:
+    """The split a recipe names."""
+    section = recipe.data
+    return split(
+        dataset, section.protocol, ties=section.ties, seed=section.split_seed,
+        valid=section.valid, test=section.test,
+    )
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        recipe: as resolved.
+    """
+
+    path: Path
+    recipe: Recipe
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``."""
+        path = self.path / "metrics.json"
+        try:
+            figures = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise OnomaError(
+                "the run has no readable metrics.json", where=str(self.path),
+                fix="Finish it with onoma run",
+            ) from error
+        if not isinstance(figures, dict):
+            raise OnomaError("not a metrics file", where=str(path))
+        return figures
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set the run was fitted on; its hash is checked.
+
+        Raises:
+            OnomaError: the data changed since.
+        """
+        dataset = load_data(self.recipe)
+        known = self.metrics.get("dataset", {}).get("hash")
+        if known and known != dataset.hash:
+            raise OnomaError(
+                f"the data changed since this run (hash {dataset.hash}, was {known})",
+                where=str(self.path), fix="Run the recipe again",
+            )
+        return dataset
+
+    @cached_property
+    def split(self) -> Split:
+        """The split the run was measured on."""
+        return cut(self.recipe, self.dataset)
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """The fitted recommender."""
+        return recommender_class(self.recipe.recommender["name"]).load(self.path, self.dataset)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run directory.
+
+    Raises:
+        OnomaError: the folder is missing or holds no recipe.
+    """
+    path = Path(path)
+    if not (path / "recipe.yaml").is_file():
+        raise OnomaError("not a run directory (no recipe.yaml)", where=str(path))
+    return Run(path, Recipe.load(str(path / "recipe.yaml")))
+
+
+def build(recipe: Recipe, folder: Path | None = None, quiet: bool = False) -> Recommender:
+    """The unfitted recommender of a recipe.
+
+    Raises:
+        OnomaError: a setting the class does not have or a value out of range.
+    """
+    settings = {k: v for k, v in recipe.recommender.items() if k != "name"}
+    cls = recommender_class(recipe.recommender["name"])
+    try:
+        return cls.create(settings, seed=recipe.seed, folder=folder, quiet=quiet)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise OnomaError(f"recommender.{key}: {first['msg']}", where=recipe.name) from error
+    except (TypeError, ValueError) as error:
+        raise OnomaError(f"recommender: {error}", where=recipe.name) from error
+
+
+def run_folder(recipe: Recipe, dataset: Dataset) -> Path:
+    """``runs/<recipe>-<dataset>[-seedN]``."""
+    suffix = f"-seed{recipe.seed}" if recipe.seed else ""
+    return Path("runs") / f"{recipe.name}-{dataset.name}{suffix}"
+
+
+def run(
+    recipe: Recipe,
+    data: str | None = None,
+    out: str | Path | None = None,
+    *,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Fit, measure and report.
+
+    Args:
+        recipe: the experiment.
+        data: replaces ``recipe.data.path``.
+        out: the run directory; default :func:`run_folder`.
+        fresh: start over although the folder holds a finished or interrupted run.
+        quiet: no progress bar.
+
+    A finished run of the same recipe is returned as it is; an interrupted one goes on.
+
+    Raises:
+        OnomaError: bad data or settings, or the folder holds a run of another recipe.
+    """
+    if data is not None:
+        raw = recipe.model_dump(mode="json")
+        raw["data"]["path"] = data if data.startswith("packaged:") else str(Path(data).resolve())
+        recipe = Recipe.check(raw, recipe.name)
+    dataset = load_data(recipe)
+    build(recipe)  # settings are checked before anything is written
+    folder = Path(out) if out else run_folder(recipe, dataset)
+    if _claim(folder, recipe, fresh):
+        return Run(folder, recipe)
+    began = time.monotonic()
+    parts = cut(recipe, dataset)
+    model = build(recipe, folder, quiet)
+    model.fit(parts)
+    model.save(folder)
+    write_examples(folder, recipe, model, parts)
+    measure(folder, recipe, model, parts, began)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    write_report(folder)
+    return Run(folder, recipe)
+
+
+def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
+    """Make the folder ours; True when it already holds this very run, finished."""
+    known = folder / "recipe.yaml"
+    if fresh:
+        for name in ("checkpoint.safetensors", "metrics.json", "log.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+    elif known.exists():
+        if yaml.safe_load(known.read_text("utf-8")) != yaml.safe_load(recipe.dump()):
+            raise OnomaError(
+                "the folder holds a run of other settings", where=str(folder),
+                fix="Use --fresh to replace it or --out for another folder",
+            )
+        if (folder / "metrics.json").exists():
+            return True
+    elif folder.exists() and any(folder.iterdir()):
+        raise OnomaError(
+            "the folder is not empty and holds no run", where=str(folder),
+            fix="Use --out for another folder",
+        )
+    write_text(recipe.dump(), known)
+    return False
+
+
+def measure(
+    folder: Path, recipe: Recipe, model: Recommender, parts: Split, began: float
+) -> dict[str, Any]:
+    """Evaluate on validation and test and write ``metrics.json``."""
+    from onoma.evaluation.evaluate import evaluate
+
+    start = time.monotonic()
+    ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
+
+    def figures(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> dict[str, Any]:
+        return evaluate(
+            model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode
+        ).summary()
+
+    test = figures(parts.test, mask_seen=masked)
+    training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
+    metrics: dict[str, Any] = {
+        "format": FORMAT,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "dataset": parts.describe(),
+        "protocol": {
+            "split": parts.protocol, "ties": parts.ties, "equal_scores": TIES,
+            "ranked": "whole catalogue", "mask_seen": masked,
+        },
+        "valid": figures(parts.valid, mask_seen=masked),
+        "test": test,
+        ("test_unmasked" if masked else "test_masked"): figures(parts.test, mask_seen=not masked),
+        "modes": {
+            mode: test if mode == model.modes[0] else figures(
+                parts.test, mask_seen=masked, mode=mode
+            )
+            for mode in model.modes
+        },
+        "invalid_items": test.get("invalid_items", 0),
+        "training": training,
+        "published": recipe.published.get(parts.dataset.name, {}),
+    }
+    if (health := getattr(model, "health", None)) is not None:
+        metrics["health"] = health()
+    seconds = {"encode": 0.0, "index": 0.0, "train": 0.0, **getattr(model, "seconds", {})}
+    seconds |= {"evaluate": time.monotonic() - start, "total": time.monotonic() - began}
+    metrics["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
+    metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    metrics["parameters"] = sum(
+        p.numel() for p in getattr(getattr(model, "module", None), "parameters", list)()
+    )
+    write_text(json.dumps(metrics, indent=2) + "\n", folder / "metrics.json")
+    return metrics
+
+
+def write_examples(folder: Path, recipe: Recipe, model: Recommender, parts: Split) -> None:
+    """Write ``examples.json``: a few test users, what they had, what came, what we said."""
+    count = min(recipe.evaluate.examples, len(parts.test))
+    rows = np.sort(np.random.default_rng(0).permutation(len(parts.test))[:count])
+    cases, dataset = parts.test.take(rows), parts.dataset
+    ranking = model.recommend(Requests.of(cases, mask_seen=recipe.evaluate.mask_seen), 10)
+    examples = [
+        {
+            "user": str(dataset.users["user_id"][int(cases.users[row])]),
+            "history": dataset.titles(cases.history[row][-10:]),
+            "target": dataset.titles(cases.targets[row]),
+            "recommended": dataset.titles(ranking.items[row]),
+            "hit": bool(np.isin(ranking.items[row], cases.targets[row]).any()),
+        }
+        for row in range(count)
+    ]
+    write_text(json.dumps(examples, indent=2, ensure_ascii=False) + "\n", folder / "examples.json")
+
+
+def write_report(folder: Path) -> None:
+    """Write ``report.html``."""
+    from onoma.evaluation.report import write_report as render
+
+    render(folder)
