@@ -1,0 +1,1 @@
+"""Honest measurement: metrics, slices, significance, the audit of a benchmark."""
