@@ -107,26 +107,26 @@ def full_softmax_and_draw(
 
 
 def sampled_softmax(
-    states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, log_q: Tensor | None = None
+    states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, log_count: Tensor
 ) -> Tensor:
-    """Cross-entropy of the target against shared negatives, corrected for how they were drawn.
+    """An estimate of :func:`full_softmax` from negatives shared by all rows.
+
+    Every negative's logit loses the log of how often its item was expected in the sample, so the
+    sum of exponentials estimates the whole catalogue's (Bengio and Senecal 2008, eq. 8).
 
     Args:
         states: float[m, d].
         table: float[n_items, d].
         targets: int64[m].
-        negatives: int64[s], shared by all rows; a row's own target among them is left out.
-        log_q: float32[n_items], log of the expected count of each item in the sample, taken off
-            the logits (Bengio and Senecal 2008); None for a uniform sample, where it cancels.
+        negatives: int64[s]; a row's own target among them is left out.
+        log_count: float32[s], log of the expected count of each negative's item in a sample of
+            size s (``log(s / n_items)`` for a uniform one).
 
     Returns:
         Scalar mean loss.
     """
     dtype = matrix_dtype(states.device.type)
     positive = (states * table[targets]).sum(1, keepdim=True)
-    logits = (states.to(dtype) @ table[negatives].to(dtype).T).float()
-    if log_q is not None:
-        logits = logits - log_q[negatives]
-        positive = positive - log_q[targets][:, None]
+    logits = (states.to(dtype) @ table[negatives].to(dtype).T).float() - log_count
     logits = logits.masked_fill(targets[:, None] == negatives, -torch.inf)
     return (torch.logsumexp(torch.cat([positive, logits], 1), 1) - positive[:, 0]).mean()

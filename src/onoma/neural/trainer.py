@@ -152,7 +152,7 @@ class Trainer:
                 state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
                 if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
                     model.eval()
-                    with torch.inference_mode():
+                    with torch.no_grad():
                         row["valid_ndcg@10"] = task.validate()
                     if row["valid_ndcg@10"] > state.best:
                         state.best, state.best_epoch, state.stale = row["valid_ndcg@10"], state.epoch, 0

@@ -119,7 +119,8 @@ def top_k(
         order = torch.argsort(items, dim=1, stable=True)
         items, scores = items.gather(1, order), scores.gather(1, order)
         scores = scores.masked_fill(items < 0, -torch.inf)
-    scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.finfo(torch.float32).max, neginf=-torch.inf)
+    largest = torch.finfo(torch.float32).max
+    scores = scores.nan_to_num_(nan=-torch.inf, posinf=largest, neginf=-torch.inf)
     if forbidden is not None and len(forbidden.values):
         rows = torch.from_numpy(forbidden.rows())
         codes = torch.from_numpy(np.asarray(forbidden.values, dtype=np.int64))
@@ -147,14 +148,15 @@ def top_k(
 
 def _first_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Exact top k with the lower column first among equals."""
-    values, found = torch.topk(scores, k, dim=1)
-    # topk promises nothing about equals: rows where the k-th value continues past k are redone.
-    last = values[:, -1:]
-    torn = ((scores >= last).sum(1) > k) & (last[:, 0] > -torch.inf)
-    if bool(torn.any()):
-        again = torch.argsort(scores[torn], dim=1, descending=True, stable=True)[:, :k]
-        found[torn] = again
-        values[torn] = scores[torn].gather(1, again)
+    # topk promises nothing about equals: rows where the k-th value goes on past k are redone.
+    values, found = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
+    if values.shape[1] > k:
+        torn = (values[:, k] == values[:, k - 1]) & (values[:, k] > -torch.inf)
+        values, found = values[:, :k].contiguous(), found[:, :k].contiguous()
+        if bool(torn.any()):
+            again = torch.argsort(scores[torn], dim=1, descending=True, stable=True)[:, :k]
+            found[torn] = again
+            values[torn] = scores[torn].gather(1, again)
     by_code = torch.argsort(found, dim=1)
     found, values = found.gather(1, by_code), values.gather(1, by_code)
     by_score = torch.argsort(values, dim=1, descending=True, stable=True)

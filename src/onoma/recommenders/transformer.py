@@ -18,11 +18,11 @@ from onoma.dataset import Dataset, Ragged, Split
 from onoma.dataset.files import replacing, write_text
 from onoma.neural.batching import SequenceBatches
 from onoma.neural.checkpoint import Checkpoint
-from onoma.neural.device import autocast, device, matrix_dtype
+from onoma.neural.device import autocast, device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.tuning import validation_ndcg
+from onoma.recommenders.validation import validation_ndcg
 
 
 class TransformerSettings(BaseModel):
@@ -130,7 +130,7 @@ class TransformerRecommender(Recommender):
         self._table = None
         return self
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def last_states(self, history: Ragged) -> Tensor:
         """float32[n, d], the state after the last item of each history; zero histories read padding.
 
@@ -159,13 +159,13 @@ class TransformerRecommender(Recommender):
         if self.module.training:
             self.module.eval()
         if self._table is None:
-            with torch.inference_mode():
+            with torch.no_grad():
                 self._table = self.module.table()
                 _, items = self.module.query(self._table[:1], self._table)
-                self._items = items.to(matrix_dtype(items.device.type)).T.contiguous()
+                self._items = items.float().T.contiguous()
         return self._table
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items]: the dense head's logits."""
         return self._logits(self.last_states(requests.history))
@@ -173,7 +173,8 @@ class TransformerRecommender(Recommender):
     def _logits(self, states: Tensor) -> Tensor:
         table = self.item_table()
         query, _ = self.module.query(states, table)
-        return (query.to(self._items.dtype) @ self._items).float().cpu()
+        # float32: rounding scores to bf16 makes ties of a tenth of a list.
+        return (query @ self._items).cpu()
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -60,8 +61,10 @@ class SASRecModule(ItemSequenceModule):
         items = table[: self.n_items]
         if self.settings.loss == "full":
             return full_softmax(states, items, targets)
-        negatives = self.noise.integers(self.n_items, self.settings.negatives).to(states.device)
-        return sampled_softmax(states, items, targets, negatives)
+        sample = self.settings.negatives
+        negatives = self.noise.integers(self.n_items, sample).to(states.device)
+        log_count = torch.full((sample,), math.log(sample / self.n_items), device=states.device)
+        return sampled_softmax(states, items, targets, negatives, log_count)
 
 
 class SASRec(TransformerRecommender):

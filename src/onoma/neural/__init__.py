@@ -1,0 +1,1 @@
+"""Torch parts that models share: blocks, losses, the trainer, the beam decoder."""

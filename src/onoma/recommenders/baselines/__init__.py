@@ -1,0 +1,1 @@
+"""Recommenders without gradients: the rows every table starts with."""

@@ -1,0 +1,78 @@
+"""Histories and logs as sparse matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onoma.dataset import Ragged
+
+
+def interactions(sequences: Ragged, n_items: int) -> sp.csr_array:
+    """float32[n, n_items], one where the row holds the item at least once."""
+    matrix = query(sequences, n_items)
+    matrix.data[:] = 1
+    return matrix
+
+
+def query(history: Ragged, n_items: int, decay: float = 1.0, last: int | None = None) -> sp.csr_array:
+    """float32[n, n_items]: an item d places before the end weighs ``decay ** d``; repeats add up.
+
+    Args:
+        history: rows of item codes, oldest first.
+        n_items: catalogue size.
+        decay: in [0, 1]; 0 reads the last item only.
+        last: read this many items from the end of each row.
+    """
+    history = history if last is None else history.last(last)
+    ends = np.repeat(history.offsets[1:], history.lengths)
+    back = ends - 1 - np.arange(len(history.values))
+    weights = np.power(np.float32(decay), back.astype(np.float32))
+    rows = history.rows()
+    kept = weights > 1e-6
+    matrix = sp.coo_array(
+        (weights[kept], (rows[kept], history.values[kept])), shape=(len(history), n_items)
+    ).tocsr()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def last_items(history: Ragged) -> NDArray[np.int64]:
+    """int64[n], the last item of each row, -1 where there is none."""
+    out = np.full(len(history), -1, dtype=np.int64)
+    filled = history.lengths > 0
+    out[filled] = history.values[history.offsets[1:][filled] - 1]
+    return out
+
+
+def strongest(matrix: sp.csr_array, k: int) -> sp.csr_array:
+    """The k entries of each row that are largest in size; the lower column among equals."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -np.abs(matrix.data), rows))
+    place = np.arange(len(rows)) - matrix.indptr[rows]
+    kept = np.sort(order[place < k])
+    out = sp.csr_array(
+        (matrix.data[kept], matrix.indices[kept], _pointers(rows[kept], matrix.shape[0])),
+        shape=matrix.shape,
+    )
+    out.sort_indices()
+    return out
+
+
+def _pointers(rows: NDArray[np.integer], n: int) -> NDArray[np.int64]:
+    pointers = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=pointers[1:])
+    return pointers
+
+
+def dense(matrix: sp.csr_array) -> Tensor:
+    """float32 tensor of a sparse matrix."""
+    return torch.from_numpy(matrix.toarray().astype(np.float32, copy=False))
+
+
+def tie_breaker(counts: NDArray[np.integer]) -> NDArray[np.float32]:
+    """float32[n_items] in [0, 1/2), larger for items with more interactions."""
+    return (counts / (2.0 * max(int(counts.max(initial=0)), 1) + 1)).astype(np.float32)

@@ -1,0 +1,231 @@
+"""The flagship: one transformer over items that both spells the next item's name and ranks."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from onoma import encoding, indexing
+from onoma.dataset import Dataset, Split
+from onoma.indexing import ItemIndex
+from onoma.neural.beam import beam_search
+from onoma.neural.blocks import SequenceEncoder
+from onoma.neural.depth import DepthDecoder
+from onoma.neural.loss import full_softmax_and_draw
+from onoma.neural.noise import Dropout, Noise
+from onoma.neural.trainer import TrainSettings
+from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.transformer import (
+    ItemSequenceModule,
+    TransformerRecommender,
+    TransformerSettings,
+)
+
+
+class FlagshipSettings(TransformerSettings):
+    """The trunk, the names and the two heads.
+
+    Attributes:
+        width: model width d.
+        heads: attention heads.
+        encoder: what turns item text into vectors: a name of ``encoding.ENCODERS`` or a mapping
+            with ``name`` and settings.
+        index: how items are named: a mapping with ``method``, ``encoder`` (the vectors that are
+            quantised) and settings of the method.
+        depth_width: width of the depth decoder.
+        depth_blocks: its blocks.
+        depth_dropout: its dropout.
+        draws: items drawn from the dense head for every target; the depth decoder learns to spell
+            them too, so that the two heads agree.
+        beam: names kept while spelling.
+    """
+
+    width: int = Field(256, ge=4)
+    heads: int = Field(4, ge=1)
+    encoder: Any = "tfidf"
+    index: dict[str, Any] = {"method": "rqkmeans"}
+    depth_width: int = Field(128, ge=4)
+    depth_blocks: int = Field(2, ge=1)
+    depth_dropout: float = Field(0.1, ge=0, lt=1)
+    draws: int = Field(1, ge=0)
+    beam: int = Field(50, ge=1)
+
+
+class FlagshipModule(ItemSequenceModule):
+    """Items enter as id + content + name; states leave through a dense and a depth head."""
+
+    def __init__(
+        self, vectors: NDArray[np.float32], index: ItemIndex, settings: FlagshipSettings
+    ) -> None:
+        super().__init__()
+        width, self.n_items = settings.width, len(vectors)
+        self.settings, self.noise = settings, Noise()
+        self.ids = nn.Parameter(torch.randn(self.n_items + 1, width) * 0.02)
+        self.register_buffer("content", _with_padding(torch.from_numpy(vectors)))
+        self.project = nn.Linear(vectors.shape[1], width, bias=False)
+        nn.init.normal_(self.project.weight, std=0.02)
+        self.register_buffer("codes", torch.from_numpy(index.codes.astype(np.int64)))
+        self.encoder = SequenceEncoder(
+            width, settings.blocks, settings.heads, settings.length,
+            settings.dropout, settings.input_dropout, self.noise,
+        )
+        self.depth = DepthDecoder(
+            index.sizes, width, settings.depth_width, settings.depth_blocks, 2,
+            settings.depth_dropout, self.noise,
+        )
+
+    content: Tensor
+    codes: Tensor
+
+    def table(self) -> Tensor:
+        """float32[n_items + 1, d]."""
+        out: Tensor = self.ids + self.project(self.content)
+        return out
+
+    def states(self, items: Tensor, table: Tensor) -> Tensor:
+        """int64[b, l] to float[b, l, d]."""
+        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+        return out
+
+    def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """Dense cross-entropy plus the spelling of targets and of items drawn from the dense head."""
+        uniform = self.noise.uniform(len(targets)).to(states.device)
+        dense, drawn = full_softmax_and_draw(states, table[: self.n_items], targets, uniform)
+        return dense + self.depth_loss(states.detach(), targets, drawn)
+
+    def depth_loss(self, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+        """Mean negative log-probability of names, of the targets and of the drawn items."""
+        goals = torch.cat([targets, drawn])
+        names = self.codes[goals]
+        logits = self.depth(states.repeat(2, 1), names)
+        total = states.new_zeros(())
+        for level, guess in enumerate(logits):
+            # A name shorter than this level has no code to spell.
+            total = total + nn.functional.cross_entropy(
+                guess.float(), names[:, level], ignore_index=-1, reduction="sum"
+            )
+        return total / len(goals)
+
+
+def _with_padding(vectors: Tensor) -> Tensor:
+    return torch.cat([vectors.float(), vectors.new_zeros(1, vectors.shape[1])])
+
+
+class Flagship(TransformerRecommender):
+    """Names, a causal transformer over items, and two heads on one state.
+
+    The dense head is a softmax over the catalogue at every position. The depth decoder spells the
+    name of the next item code by code under the trie; it learns from the targets and, for each of
+    them, from an item drawn from the dense head, which distils the ranker into the speller.
+
+    Modes:
+        rank: the dense head over the whole catalogue.
+        generate: names spelled under the trie, nothing else.
+        generate_then_rank: the beam proposes, the dense head orders.
+    """
+
+    name = "flagship"
+    modes = ("rank", "generate", "generate_then_rank")
+
+    def __init__(
+        self,
+        *,
+        train: TrainSettings | dict[str, Any] | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        quiet: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            FlagshipSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
+            quiet,
+        )
+        self.index: ItemIndex | None = None
+
+    settings: FlagshipSettings
+    module: FlagshipModule
+
+    def _build(self, split: Split) -> ItemSequenceModule:
+        vectors, self.index = self._name_items(split)
+        torch.manual_seed(self.seed)
+        return FlagshipModule(vectors, self.index, self.settings)
+
+    def _name_items(self, split: Split) -> tuple[NDArray[np.float32], ItemIndex]:
+        """Content vectors of the items and their names."""
+        began = time.monotonic()
+        cache = self.folder / "cache" if self.folder else None
+        vectors = encoding.cached(encoding.build(self.settings.encoder), split, cache)
+        how = dict(self.settings.index)
+        named_by = how.pop("encoder", self.settings.encoder)
+        views = (
+            vectors
+            if named_by == self.settings.encoder
+            else encoding.cached(encoding.build(named_by), split, cache)
+        )
+        self.seconds["encode"] = time.monotonic() - began
+        began = time.monotonic()
+        method = indexing.build(how.pop("method"), **how)
+        index = method.build(split, views, self.seed)
+        self.seconds["index"] = time.monotonic() - began
+        return vectors, index
+
+    def health(self) -> dict[str, Any]:
+        """The health report of the names."""
+        assert self.index is not None
+        return self.index.health().to_dict()
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        if mode == "rank" or requests.candidates is not None:
+            return super()._recommend(requests, k, mode)
+        assert self.index is not None
+        # Seen and excluded items are spelled too and masked afterwards, so the beam is that wider.
+        spare = int(requests.forbidden().lengths.max(initial=0))
+        beam = min(max(self.settings.beam, k + min(spare, 50)), self.index.n_items)
+        states = self.last_states(requests.history)
+        items, scores = self.spell(states, beam)
+        if mode == "generate_then_rank":
+            scores = self._logits(states).gather(1, items.clamp(min=0))
+        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+
+    @torch.no_grad()
+    def spell(self, states: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+        """The most probable names under the trie.
+
+        Args:
+            states: float32[n, d].
+            beam: names kept.
+
+        Returns:
+            int64[n, beam] items, -1 where there are no more; float32[n, beam] log-probabilities.
+        """
+        assert self.index is not None
+        items, scores = beam_search(self.module.depth, states, self.index.trie, beam)
+        return items.cpu(), scores.cpu()
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, settings and the index."""
+        assert self.index is not None
+        super().save(folder)
+        self.index.save(Path(folder) / "index")
+
+    @classmethod
+    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
+        """Read what :meth:`save` wrote."""
+        folder = Path(folder)
+        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        model = cls(train=record["train"], seed=record["seed"], **record["settings"])
+        model.index = ItemIndex.load(folder / "index")
+        blank = np.zeros((dataset.n_items, record["content_width"]), dtype=np.float32)
+        model.module = FlagshipModule(blank, model.index, model.settings)
+        return model._read_weights(folder)
+
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "content_width": self.module.content.shape[1]}

@@ -1,0 +1,82 @@
+"""Training is repeatable, and a killed run ends with the bits of an uninterrupted one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from onoma.errors import OnomaError
+from onoma.neural.checkpoint import Checkpoint
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+import numpy as np, polars as pl
+from onoma.dataset import Dataset, split
+from onoma.recommenders.sequential.sasrec import SASRec
+rng = np.random.default_rng(0)
+log = pl.DataFrame({
+    "user_id": np.repeat(np.arange(300), 10).astype(str),
+    "item_id": (rng.zipf(1.3, 3000) % 150).astype(str),
+    "timestamp": np.arange(3000),
+})
+model = SASRec(
+    width=16, dropout=0.3, folder=sys.argv[1], quiet=True, seed=3,
+    train={"epochs": 12, "batch_tokens": 256, "checkpoint_seconds": 0, "valid_every": 2, "patience": 9},
+)
+model.fit(split(Dataset.construct(log)))
+model.save(sys.argv[1])
+"""
+KILLS = int(os.environ.get("ONOMA_KILLS", "3"))
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    assert start(folder).wait() == 0
+    return folder, time.monotonic() - began
+
+
+@pytest.mark.parametrize("attempt", range(KILLS))
+def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path, attempt):
+    reference, seconds = whole
+    chance = random.Random(attempt)
+    kills = 0
+    for _ in range(2):
+        run = start(tmp_path)
+        time.sleep(chance.uniform(0.3, 1.0) * seconds)
+        if run.poll() is None:
+            run.send_signal(signal.SIGKILL)
+            kills += 1
+        run.wait()
+    assert start(tmp_path).wait() == 0
+    want, got = (load_file(f / "model.safetensors") for f in (reference, tmp_path))
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[k], got[k]) for k in want)
+    strip = [
+        [line.split(', "seconds"')[0] for line in (f / "log.jsonl").read_text().splitlines()]
+        for f in (reference, tmp_path)
+    ]
+    assert strip[0] == strip[1]
+    assert kills or attempt, "the first attempt was never killed: the run is too short to test"
+
+
+def test_a_cut_checkpoint_is_one_clear_line(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    Checkpoint({"model.a": torch.ones(100)}, {"step": 1}).save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(OnomaError, match="checkpoint.safetensors") as error:
+        Checkpoint.load(path)
+    assert "\n" not in str(error.value)
