@@ -73,7 +73,7 @@ def choose(
     apply: Callable[[dict[str, Any]], Recommender],
     cases: Cases,
     *,
-    limit: int = 10_000,
+    limit: int = 5000,
 ) -> Choice:
     """The settings with the best validation NDCG@10.
 

@@ -94,7 +94,7 @@ class GraphWalk(Recommender):
             self._chosen = option
             return self
 
-        self.training = choose(options, apply, split.valid, limit=5000).describe()
+        self.training = choose(options, apply, split.valid).describe()
         return self
 
     def score(self, requests: Requests) -> Tensor:

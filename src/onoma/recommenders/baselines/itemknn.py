@@ -56,26 +56,29 @@ class ItemKNN(Recommender):
 
     def fit(self, split: Split) -> Self:
         """Count pairs, then choose what is open on ``split.valid``."""
+        sizes = [100, 200, 500] if self.neighbours is None else [self.neighbours]
         options = grid(
-            shrink=[0.0, 5.0, 20.0] if self.shrink is None else [self.shrink],
-            neighbours=[100, 500] if self.neighbours is None else [self.neighbours],
+            shrink=[0.0, 10.0, 50.0, 200.0] if self.shrink is None else [self.shrink],
             decay=[1.0, 0.8, 0.5, 0.2] if self.decay is None else [self.decay],
+            neighbours=[max(sizes)],
         )
         seen = interactions(split.train, split.dataset.n_items)
         self._popularity = tie_breaker(split.train_counts)
-        widest = max(option["neighbours"] for option in options)
         made: dict[float, sp.csr_array] = {}
 
         def apply(option: dict[str, Any]) -> Self:
             shrink = option["shrink"]
             if shrink not in made:
                 made.clear()
-                made[shrink] = _cosine(seen, shrink, widest)
+                made[shrink] = _cosine(seen, shrink, max(sizes))
             self._similar = strongest(made[shrink], option["neighbours"])
             self._decay = option["decay"]
             return self
 
-        self.training = choose(options, apply, split.valid).describe()
+        first = choose(options, apply, split.valid)
+        # The neighbourhood matters least: it is chosen last, with the others fixed.
+        second = choose([{**first.settings, "neighbours": k} for k in sizes], apply, split.valid)
+        self.training = {**second.describe(), "tried": first.tried + second.tried}
         return self
 
     def score(self, requests: Requests) -> Tensor:
