@@ -9,7 +9,7 @@ import pytest
 
 from onoma.dataset import Dataset, Split, split
 
-ODD_IDS = ["naïve ☕", "日本語", "a,b", "' OR 1=1 --", "𝒳𝒴", " spaced ", "0", "-1", "ümlaut/…", "👩‍👩‍👧"]
+ODD_IDS = ["naïve ☕", "日本語", "a,b", "' OR 1=1 --", "𝒳𝒴", " spaced ", "0", "-1", "ümlaut/…", "👩‍👩‍👧"]  # noqa: E501
 
 
 def small_dataset(n_users: int = 60, n_items: int = 40, seed: int = 0) -> Dataset:
@@ -40,6 +40,12 @@ def small_dataset(n_users: int = 60, n_items: int = 40, seed: int = 0) -> Datase
 def small_split() -> Split:
     """A leave-one-out split of 60 users and 40 items with odd ids."""
     return split(small_dataset())
+
+
+@pytest.fixture(scope="session")
+def tiny_split() -> Split:
+    """Four users and fourteen items: fewer than most dimensions."""
+    return split(small_dataset(n_users=4, n_items=14))
 
 
 @pytest.fixture(scope="session")

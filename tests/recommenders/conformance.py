@@ -1,4 +1,4 @@
-"""What every recommender must do; a test class inherits :class:`Conformance` and says how to make one.
+"""What every recommender must do; a test class inherits :class:`Conformance`.
 
     class TestMarkov(Conformance):
         def make(self):

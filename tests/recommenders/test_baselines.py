@@ -7,6 +7,7 @@ import torch
 from conformance import Conformance
 
 from onoma.dataset import Dataset, Ragged, split
+from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.ease import EASE
@@ -14,7 +15,7 @@ from onoma.recommenders.baselines.graph import GraphWalk
 from onoma.recommenders.baselines.itemknn import ItemKNN
 from onoma.recommenders.baselines.markov import Markov
 from onoma.recommenders.baselines.popular import MostPopular
-from onoma.recommenders.baselines.sparse import interactions, query, strongest
+from onoma.recommenders.baselines.sparse import query, strongest
 from onoma.recommenders.tuning import choose, grid, validation_ndcg
 
 
@@ -107,7 +108,8 @@ def test_graph_ranks_reached_items_first_and_by_content():
         "item_id": list("abx" "acx" "dyx" "bcx"),
         "timestamp": list(range(12)),
     })
-    words = {"a": "red soap bar", "b": "blue paint", "c": "red soap", "d": "red soap bar", "x": "", "y": ""}
+    words = {"a": "red soap bar", "b": "blue paint", "c": "red soap", "d": "red soap bar"}
+    words |= {"x": "", "y": ""}
     items = pl.DataFrame({"item_id": list(words), "title": list(words.values())})
     parts = split(Dataset.construct(log, items), "leave-one-out")
     train = Ragged.from_rows([parts.dataset.item_codes(row) for row in ("ab", "ac", "dy", "bc")])

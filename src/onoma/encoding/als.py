@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onoma.dataset import Split
 from onoma.encoding.base import LogEncoder, unit_rows
+from onoma.encoding.cooccurrence import interactions
 
 _CHUNK = 64 << 20  # bytes of outer products held at once
 
@@ -47,11 +48,8 @@ class ALS(LogEncoder):
 
     def encode(self, split: Split) -> NDArray[np.float32]:
         """float32[n_items, dim] from ``split.train``."""
-        train, n_items = split.train, split.dataset.n_items
-        ones = np.ones(len(train.values), dtype=np.float32)
-        seen = sp.csr_array((ones, train.values, train.offsets), shape=(len(train), n_items))
-        seen.sum_duplicates()
-        seen.data[:] = 1
+        n_items = split.dataset.n_items
+        seen = interactions(split.train, n_items)
         back = sp.csr_array(seen.T)
         rng = np.random.default_rng(self.seed)
         items = (rng.standard_normal((n_items, self.dim)) * 0.1).astype(np.float32)

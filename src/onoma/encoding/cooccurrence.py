@@ -1,4 +1,4 @@
-"""Which items follow and surround which in sequences, as sparse matrices."""
+"""Who has what, and which items follow and surround which, as sparse matrices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from onoma.dataset import Ragged
+
+
+def interactions(sequences: Ragged, n_items: int) -> sp.csr_array:
+    """float32[n, n_items], one where the row holds the item at least once."""
+    ones = np.ones(len(sequences.values), dtype=np.float32)
+    # By way of COO: scipy would sort the split's own arrays in place.
+    places = (sequences.rows(), sequences.values)
+    matrix = sp.coo_array((ones, places), shape=(len(sequences), n_items)).tocsr()
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
 
 
 def steps(

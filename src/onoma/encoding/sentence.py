@@ -207,7 +207,7 @@ def _batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int
 def _native_bf16(torch: Any, kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 

@@ -65,7 +65,8 @@ class TfIdf(TextEncoder):
         """Choose terms, weights and directions."""
         counts = self._counts(texts)
         known = counts.group_by("term").agg(pl.len().alias("df"))
-        known = known.filter(pl.col("df") >= self.min_df).sort("df", "term", descending=[True, False])
+        known = known.filter(pl.col("df") >= self.min_df)
+        known = known.sort("df", "term", descending=[True, False])
         known = known.head(self.max_terms).sort("term").with_row_index("column")
         weight = 1 + np.log((1 + len(texts)) / (1 + known["df"].to_numpy()))
         self._weights = weight.astype(np.float32)
@@ -96,9 +97,8 @@ class TfIdf(TextEncoder):
         )
         if self.pairs:
             following = pl.concat_str("term", pl.col("term").shift(-1), separator=" ")
-            pairs = words.select(
-                "row", pl.when(pl.col("row") == pl.col("row").shift(-1)).then(following).alias("term")
-            ).drop_nulls()
+            same = pl.col("row") == pl.col("row").shift(-1)
+            pairs = words.select("row", pl.when(same).then(following).alias("term")).drop_nulls()
             words = pl.concat([words, pairs])
         return words.group_by("row", "term").agg(pl.len().alias("count"))
 

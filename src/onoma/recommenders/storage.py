@@ -18,11 +18,10 @@ from onoma.dataset.files import replacing, write_text
 from onoma.errors import OnomaError
 
 _PARTS = ("data", "indices", "indptr")
-Array = NDArray[Any] | sp.csr_array
 
 
 def save_model(
-    folder: str | Path, name: str, settings: dict[str, Any], arrays: Mapping[str, Array]
+    folder: str | Path, name: str, settings: dict[str, Any], arrays: Mapping[str, Any]
 ) -> None:
     """Write settings and arrays; sparse matrices take three tensors each.
 

@@ -13,9 +13,10 @@ from scipy.linalg import lapack
 from torch import Tensor
 
 from onoma.dataset import Dataset, Split
+from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, interactions, query, tie_breaker
+from onoma.recommenders.baselines.sparse import dense, query, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
 
@@ -82,7 +83,7 @@ class EASE(Recommender):
         )
         made: dict[float, sp.csr_array] = {}
 
-        def apply(option: dict[str, Any]) -> Self:
+        def apply(option: dict[str, Any]) -> Recommender:
             penalty = option["penalty"]
             if penalty not in made:
                 made[penalty] = _weights(gram, penalty, self.keep)

@@ -90,7 +90,7 @@ class GraphWalk(Recommender):
             walk=[0.0, 0.3, 0.6, 0.9] if self.walk is None else [self.walk],
         )
 
-        def apply(option: dict[str, Any]) -> Self:
+        def apply(option: dict[str, Any]) -> Recommender:
             self._chosen = option
             return self
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onoma.dataset import Dataset, Split
+from onoma.encoding.cooccurrence import interactions
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, interactions, query, strongest, tie_breaker
+from onoma.recommenders.baselines.sparse import dense, query, strongest, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
 
@@ -66,7 +67,7 @@ class ItemKNN(Recommender):
         self._popularity = tie_breaker(split.train_counts)
         made: dict[float, sp.csr_array] = {}
 
-        def apply(option: dict[str, Any]) -> Self:
+        def apply(option: dict[str, Any]) -> Recommender:
             shrink = option["shrink"]
             if shrink not in made:
                 made.clear()

@@ -11,14 +11,9 @@ from torch import Tensor
 from onoma.dataset import Ragged
 
 
-def interactions(sequences: Ragged, n_items: int) -> sp.csr_array:
-    """float32[n, n_items], one where the row holds the item at least once."""
-    matrix = query(sequences, n_items)
-    matrix.data[:] = 1
-    return matrix
-
-
-def query(history: Ragged, n_items: int, decay: float = 1.0, last: int | None = None) -> sp.csr_array:
+def query(
+    history: Ragged, n_items: int, decay: float = 1.0, last: int | None = None
+) -> sp.csr_array:
     """float32[n, n_items]: an item d places before the end weighs ``decay ** d``; repeats add up.
 
     Args:
