@@ -1,0 +1,232 @@
+"""Beam search over the names of a catalogue: nothing outside it can be said.
+
+The score of a name is the sum of the model's own log-probabilities of its codes, each normalised
+over the whole vocabulary of its level; the trie is laid over them afterwards, so forbidden codes
+keep the probability that the model wasted on them. The end of a shorter name costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from onoma.indexing.trie import Level, Trie, list_children
+
+_CELLS = 1 << 20  # logits of a step: small enough for the second-level cache, large enough for BLAS
+_GROUPS = (16, 8, 4)
+
+
+class Speller(Protocol):
+    """A model that says names code by code. Its state is its own business."""
+
+    def begin(self, context: Tensor) -> Any:
+        """The state before the first code, from float[n, d]."""
+
+    def step(self, state: Any, level: int, codes: Tensor | None) -> tuple[Tensor, Any]:
+        """Read the codes of the level before, answer logits over this level's vocabulary.
+
+        Args:
+            state: as returned before.
+            level: which code is asked for.
+            codes: int64[n, b], the last codes; None at level 0, where b is 1. A beam whose
+                name has ended brings code 0; what is answered for it is not used.
+
+        Returns:
+            float[n, b, size of the level] logits, and the state.
+        """
+
+    def reorder(self, state: Any, parents: Tensor) -> Any:
+        """The state of beams int64[n, b'], each a column of the beams before."""
+
+
+@torch.no_grad()
+def beam_search(
+    speller: Speller, context: Tensor, trie: Trie, beam: int, *, batch: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The ``beam`` most probable names of each row, as far as a beam of that width finds them.
+
+    Args:
+        speller: the model.
+        context: float[n, d], one row a user, on the device of the trie.
+        trie: the names.
+        beam: width, at least the number of items wanted.
+        batch: users at a time; by default as many as keep a step in the cache.
+
+    Returns:
+        int64[n, beam] items, best first, equals by lower item, -1 where there are no more;
+        float32[n, beam] natural log-probabilities, -inf there.
+
+    Raises:
+        ValueError: a beam below one.
+    """
+    if beam < 1:
+        raise ValueError(f"beam is {beam}; it must be at least 1")
+    if batch is None:
+        batch = max(1, _CELLS // (min(beam, max(trie.n_items, 1)) * max(trie.sizes)))
+        batch = max(batch, 16)
+    items = torch.full((len(context), beam), -1, dtype=torch.int64, device=context.device)
+    logp = torch.full((len(context), beam), -torch.inf, device=context.device)
+    if not trie.n_items:
+        return items, logp
+    for start in range(0, len(context), batch):
+        found, scores = _search(speller, context[start : start + batch], trie, beam)
+        items[start : start + batch, : found.shape[1]] = found
+        logp[start : start + batch, : found.shape[1]] = scores
+    return items, logp
+
+
+def _search(speller: Speller, context: Tensor, trie: Trie, beam: int) -> tuple[Tensor, Tensor]:
+    n = len(context)
+    state = speller.begin(context)
+    nodes = torch.zeros(n, 1, dtype=torch.int64, device=context.device)
+    scores = torch.zeros(n, 1, device=context.device)
+    codes = None
+    for number, level in enumerate(trie.levels):
+        logits, state = speller.step(state, number, codes)
+        scores, parents, codes, nodes = extend(level, logits, scores, nodes, beam)
+        if number + 1 < trie.depth:
+            state = speller.reorder(state, parents)
+    items = trie.items[nodes].masked_fill_(scores == -torch.inf, -1)
+    by_item = items.argsort(dim=1)
+    order = by_item.gather(1, scores.gather(1, by_item).argsort(dim=1, descending=True, stable=True))
+    return items.gather(1, order), scores.gather(1, order)
+
+
+def extend(
+    level: Level, logits: Tensor, scores: Tensor, nodes: Tensor, beam: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step of the search: the best allowed continuations of all beams.
+
+    Args:
+        level: of the trie.
+        logits: float[n, b, size].
+        scores: float32[n, b], -inf for dead beams.
+        nodes: int64[n, b].
+        beam: most beams to keep.
+
+    Returns:
+        Of the kept beams, best first: float32[n, b'] scores, int64[n, b'] parents (columns of
+        the beams before), int64[n, b'] codes, int64[n, b'] nodes of the next level.
+    """
+    logits = logits.float()
+    base = scores - torch.logsumexp(logits, dim=-1)
+    if level.blocked is not None and level.next is not None:
+        return _extend_dense(level, level.blocked, level.next, logits, base, nodes, beam)
+    return _extend_listed(level, logits, base, nodes, beam)
+
+
+def _extend_dense(
+    level: Level, blocked: Tensor, following: Tensor, logits: Tensor, base: Tensor,
+    nodes: Tensor, beam: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Many codes allowed: mask the whole vocabulary."""
+    n, b, size = logits.shape
+    mask = blocked.index_select(0, nodes.view(-1)).view(n, b, size)
+    total = (logits + base[:, :, None]).masked_fill_(mask, -torch.inf)
+    scores, at = largest(total.view(n, b * size), min(beam, b * size))
+    parents = at // size
+    codes = at - parents * size
+    below = following.view(-1)[nodes.gather(1, parents) * size + codes].long()
+    return scores, parents, codes, below.masked_fill_(scores == -torch.inf, level.children)
+
+
+def _extend_listed(
+    level: Level, logits: Tensor, base: Tensor, nodes: Tensor, beam: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Few codes allowed: list them all, one row of candidates a user as long as the longest."""
+    n, b, size = logits.shape
+    rows, children = list_children(level, nodes.reshape(-1))
+    codes = level.codes[children]
+    if level.ends:
+        ended = codes == size
+        codes = codes.masked_fill(ended, 0)
+    total = logits.reshape(-1)[rows * size + codes] + base.view(-1)[rows]
+    users = rows // b
+    if level.ends:
+        # base holds the normaliser, which an end does not pay: its score is the beam's own.
+        ends = ended.nonzero()[:, 0]
+        paid = base.view(-1)[rows[ends]] + torch.logsumexp(
+            logits.reshape(-1, size)[rows[ends]], dim=-1
+        )
+        total[ends] = paid
+    count = torch.bincount(users, minlength=n)
+    width = int(count.max()) if len(rows) else 0
+    start = count.cumsum(0) - count
+    table = torch.full((n, max(width, 1)), -torch.inf, device=logits.device)
+    column = torch.arange(len(rows), device=rows.device) - start[users]
+    table[users, column] = total
+    scores, at = largest(table, min(beam, table.shape[1]))
+    dead = scores == -torch.inf
+    if not len(rows):
+        empty = torch.zeros_like(at)
+        return scores, empty, empty, empty + level.children
+    pick = (at + start[:, None]).clamp_(max=len(rows) - 1)
+    parents = (rows[pick] % b).masked_fill_(dead, 0)
+    return (
+        scores,
+        parents,
+        codes[pick].masked_fill_(dead, 0),
+        children[pick].masked_fill_(dead, level.children),
+    )
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of every row, sorted; ``topk`` in two rounds where rows are long.
+
+    The k largest lie within the k groups with the largest maxima, and maxima over strided groups
+    are a vectorised pass, so the costly selection sees a sixteenth of the row.
+    """
+    n, width = values.shape
+    groups = next((g for g in _GROUPS if width % g == 0 and width >= 4 * g * k), 0)
+    if not groups:
+        return values.topk(k, dim=1)
+    stride = width // groups
+    columns = values.view(n, groups, stride).amax(dim=1).topk(k, dim=1, sorted=False).indices
+    offsets = torch.arange(groups, device=values.device)[:, None] * stride
+    at = (columns[:, None, :] + offsets).view(n, groups * k)
+    scores, which = values.gather(1, at).topk(k, dim=1)
+    return scores, at.gather(1, which)
+
+
+@torch.no_grad()
+def exhaustive(speller: Speller, context: Tensor, trie: Trie, *, batch: int = 16) -> Tensor:
+    """The log-probability of every name, the oracle of :func:`beam_search`.
+
+    Walks all prefixes level by level; for small catalogues (n x prefixes x size floats).
+
+    Args:
+        speller: the model.
+        context: float[n, d].
+        trie: the names.
+        batch: users at a time.
+
+    Returns:
+        float32[n, n_items], by item.
+    """
+    scores = [
+        _all_names(speller, context[start : start + batch], trie)
+        for start in range(0, len(context), batch)
+    ]
+    return torch.cat(scores) if scores else torch.zeros(0, trie.n_items, device=context.device)
+
+
+def _all_names(speller: Speller, context: Tensor, trie: Trie) -> Tensor:
+    n = len(context)
+    state = speller.begin(context)
+    scores = torch.zeros(n, 1, device=context.device)
+    codes = None
+    for number, level in enumerate(trie.levels):
+        logits, state = speller.step(state, number, codes)
+        logp = torch.log_softmax(logits.float(), dim=-1)
+        parents, below = level.parents(), level.codes[:-1]
+        ended = below == level.size
+        last = below.masked_fill(ended, 0)
+        scores = scores[:, parents] + logp[:, parents, last].masked_fill(ended, 0.0)
+        if number + 1 < trie.depth:
+            codes = last.expand(n, -1)
+            state = speller.reorder(state, parents.expand(n, -1))
+    out = torch.empty(n, trie.n_items, device=context.device)
+    out[:, trie.items[:-1]] = scores
+    return out
