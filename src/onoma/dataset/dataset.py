@@ -98,6 +98,39 @@ class Dataset:
             log = log.with_columns(pl.col("rating").cast(pl.Float32))
         return cls(log, items, users, name=name, notes=notes or {})
 
+    @classmethod
+    def coded(
+        cls,
+        users_of: NDArray[np.integer],
+        items_of: NDArray[np.integer],
+        columns: pl.DataFrame,
+        items: pl.DataFrame,
+        users: pl.DataFrame,
+        *,
+        name: str = "dataset",
+        notes: dict[str, Any] | None = None,
+    ) -> Dataset:
+        """A log that names rows of its own tables instead of ids; codes are given anew.
+
+        Args:
+            users_of: int[n], the row of ``users`` of each interaction.
+            items_of: int[n], the row of ``items``.
+            columns: n rows of ``timestamp`` and other columns.
+            items: column ``item_id`` (unique), and any others.
+            users: column ``user_id`` (unique), and any others.
+            name: the data set's name.
+            notes: what is to be remembered.
+        """
+        found = []
+        for table, key, rows in ((users, "user_id", users_of), (items, "item_id", items_of)):
+            order = _seeded(table[key])
+            code = np.empty(len(order), dtype=np.int32)
+            code[order] = np.arange(len(order), dtype=np.int32)
+            found.append((table[order], code[rows]))
+        (users, user), (items, item) = found
+        log = pl.DataFrame({"user": user, "item": item}).hstack(columns)
+        return cls(log, items, users, name=name, notes=notes or {})
+
     @property
     def n_users(self) -> int:
         """Number of users."""
@@ -150,15 +183,19 @@ class Dataset:
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:16]
 
+    def with_ids(self, log: pl.DataFrame) -> pl.DataFrame:
+        """Rows of the log under the owner's ids: ``user_id`` and ``item_id`` for the codes."""
+        rest = [c for c in log.columns if c not in ("user", "item")]
+        return log.with_columns(
+            self.users["user_id"].gather(log["user"]).alias("user_id"),
+            self.items["item_id"].gather(log["item"]).alias("item_id"),
+        ).select("user_id", "item_id", *rest)
+
     def save(self, folder: str | Path) -> Path:
         """Write the folder form: ``interactions.parquet``, ``items.parquet``, ``users.parquet``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        rest = [c for c in self.interactions.columns if c not in ("user", "item")]
-        log = self.interactions.with_columns(
-            self.users["user_id"].gather(self.interactions["user"]).alias("user_id"),
-            self.items["item_id"].gather(self.interactions["item"]).alias("item_id"),
-        ).select("user_id", "item_id", *rest)
+        log = self.with_ids(self.interactions)
         write_parquet(log, folder / "interactions.parquet")
         write_parquet(self.items, folder / "items.parquet")
         write_parquet(self.users, folder / "users.parquet")
@@ -188,6 +225,10 @@ def _entity(
             raise OnomaError(f"a row without {column}", where=where)
         missing = seen.join(frame.select(column), on=column, how="anti")
         frame = pl.concat([frame, missing], how="diagonal")
-    frame = frame.sort(column)
-    order = np.random.default_rng(_CODE_SEED).permutation(frame.height)
-    return frame[order]
+    return frame[_seeded(frame[column])]
+
+
+def _seeded(ids: pl.Series) -> NDArray[np.int64]:
+    """int64[n], the rows of the sorted ids in seeded order."""
+    by_id = ids.arg_sort().to_numpy().astype(np.int64)
+    return by_id[np.random.default_rng(_CODE_SEED).permutation(len(ids))]

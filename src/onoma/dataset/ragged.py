@@ -99,7 +99,7 @@ class Ragged:
     def padded(
         self, fill: int = -1, width: int | None = None, align: str = "left"
     ) -> NDArray[np.int64]:
-        """int64[n, width]: rows aligned left or right, the rest ``fill``; longer rows keep their end."""
+        """int64[n, width]: aligned left or right, ``fill`` elsewhere; long rows keep their end."""
         rows = self if width is None else self.last(width)
         lengths = rows.lengths
         width = int(lengths.max(initial=0)) if width is None else width

@@ -125,7 +125,9 @@ def split(
     if not (0 < valid and 0 < test and valid + test < 1):
         raise OnomaError(f"valid={valid} and test={test} leave no training data", where="split")
     if protocol not in _CUTS:
-        raise OnomaError(f"unknown protocol {protocol!r}", where="split", fix=f"Use one of {sorted(_CUTS)}")
+        raise OnomaError(
+            f"unknown protocol {protocol!r}", where="split", fix=f"Use one of {sorted(_CUTS)}"
+        )
     users, items, times = _ordered(dataset, ties, seed)
     result = _CUTS[protocol](dataset, users, items, times, valid, test, seed)
     train, train_times, valid_cases, test_cases = result
@@ -167,7 +169,9 @@ def _ordered(dataset: Dataset, ties: Ties, seed: int) -> _Arrays:
         log = log.with_columns(pl.Series("rank", rank[log["item"].to_numpy()]))
         keys = ["user", "when", "rank"]
     else:
-        raise OnomaError(f"unknown tie rule {ties!r}", where="split", fix="Use file, shuffled or id")
+        raise OnomaError(
+            f"unknown tie rule {ties!r}", where="split", fix="Use file, shuffled or id"
+        )
     log = log.sort(keys)
     return (
         log["user"].to_numpy().astype(np.int32),
@@ -224,7 +228,9 @@ def _temporal(
     times: NDArray[np.int64], valid: float, test: float, seed: int,
 ) -> _Parts:
     if (times < 0).all():
-        raise OnomaError("no timestamps", where=dataset.name, fix="Use protocol leave-one-out or ratio")
+        raise OnomaError(
+            "no timestamps", where=dataset.name, fix="Use protocol leave-one-out or ratio"
+        )
     first, second = np.quantile(times, [1 - valid - test, 1 - test], method="higher")
     part = (times >= first).astype(np.int8) + (times >= second).astype(np.int8)
     return _from_mask(dataset, (users, items, times), part)
