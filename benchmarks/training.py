@@ -116,7 +116,9 @@ def peer(data: str, python: str, width: int, batch: int) -> dict[str, float]:
             handle.writelines(f"u{u},i{i},{t}\n" for u, i, t in rows)
         out = subprocess.run(
             [python, "-W", "ignore", "-c", PEER, str(path), str(width), str(batch)],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     line = next((x for x in out.stdout.splitlines() if x.startswith("PEER ")), None)
     if line is None:

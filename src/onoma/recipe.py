@@ -33,15 +33,15 @@ class DataSection(_Section):
     """
 
     path: str | None = None
-    k_core: int = Field(0, ge=0)
+    k_core: int = Field(default=0, ge=0)
     min_rating: float | None = None
     protocol: Literal["leave-one-out", "temporal", "ratio", "cold-item", "cold-user"] = (
         "leave-one-out"
     )
     ties: Literal["file", "shuffled", "id"] = "file"
     split_seed: int = 0
-    valid: float = Field(0.1, gt=0, lt=1)
-    test: float = Field(0.1, gt=0, lt=1)
+    valid: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
 
 
 class EvaluateSection(_Section):
@@ -56,7 +56,7 @@ class EvaluateSection(_Section):
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
     mask_seen: bool = True
-    examples: int = Field(8, ge=0)
+    examples: int = Field(default=8, ge=0)
 
 
 class Recipe(_Section):
@@ -80,7 +80,7 @@ class Recipe(_Section):
     data: DataSection = DataSection()
     recommender: dict[str, Any]
     evaluate: EvaluateSection = EvaluateSection()
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     published: dict[str, dict[str, dict[str, float]]] = {}
 
     @classmethod
@@ -117,7 +117,8 @@ class Recipe(_Section):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             raise OnomaError(
-                f"{key}: {first['msg']}", where=where,
+                f"{key}: {first['msg']}",
+                where=where,
                 fix=f"The sections are {', '.join(cls.model_fields)}",
             ) from error
         if not isinstance(recipe.recommender.get("name"), str):

@@ -36,7 +36,8 @@ def load_data(recipe: Recipe) -> Dataset:
     section = recipe.data
     if section.path is None:
         raise OnomaError(
-            "the recipe names no data", where=recipe.name,
+            "the recipe names no data",
+            where=recipe.name,
             fix="Give --data DIR, or --data packaged:movielens",
         )
     dataset = load(section.path)
@@ -51,8 +52,12 @@ def cut(recipe: Recipe, dataset: Dataset) -> Split:
     """The split a recipe names."""
     section = recipe.data
     return split(
-        dataset, section.protocol, ties=section.ties, seed=section.split_seed,
-        valid=section.valid, test=section.test,
+        dataset,
+        section.protocol,
+        ties=section.ties,
+        seed=section.split_seed,
+        valid=section.valid,
+        test=section.test,
     )
 
 
@@ -76,7 +81,8 @@ class Run:
             figures = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise OnomaError(
-                "the run has no readable metrics.json", where=str(self.path),
+                "the run has no readable metrics.json",
+                where=str(self.path),
                 fix="Finish it with onoma run",
             ) from error
         if not isinstance(figures, dict):
@@ -95,7 +101,8 @@ class Run:
         if known and known != dataset.hash:
             raise OnomaError(
                 f"the data changed since this run (hash {dataset.hash}, was {known})",
-                where=str(self.path), fix="Run the recipe again",
+                where=str(self.path),
+                fix="Run the recipe again",
             )
         return dataset
 
@@ -198,14 +205,16 @@ def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
     elif known.exists():
         if yaml.safe_load(known.read_text("utf-8")) != yaml.safe_load(recipe.dump()):
             raise OnomaError(
-                "the folder holds a run of other settings", where=str(folder),
+                "the folder holds a run of other settings",
+                where=str(folder),
                 fix="Use --fresh to replace it or --out for another folder",
             )
         if (folder / "metrics.json").exists():
             return True
     elif folder.exists() and any(folder.iterdir()):
         raise OnomaError(
-            "the folder is not empty and holds no run", where=str(folder),
+            "the folder is not empty and holds no run",
+            where=str(folder),
             fix="Use --out for another folder",
         )
     write_text(recipe.dump(), known)
@@ -222,9 +231,7 @@ def measure(
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
 
     def figures(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> dict[str, Any]:
-        return evaluate(
-            model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode
-        ).summary()
+        return evaluate(model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode).summary()
 
     test = figures(parts.test, mask_seen=masked)
     training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
@@ -234,16 +241,19 @@ def measure(
         "seed": recipe.seed,
         "dataset": parts.describe(),
         "protocol": {
-            "split": parts.protocol, "ties": parts.ties, "equal_scores": TIES,
-            "ranked": "whole catalogue", "mask_seen": masked,
+            "split": parts.protocol,
+            "ties": parts.ties,
+            "equal_scores": TIES,
+            "ranked": "whole catalogue",
+            "mask_seen": masked,
         },
         "valid": figures(parts.valid, mask_seen=masked),
         "test": test,
         ("test_unmasked" if masked else "test_masked"): figures(parts.test, mask_seen=not masked),
         "modes": {
-            mode: test if mode == model.modes[0] else figures(
-                parts.test, mask_seen=masked, mode=mode
-            )
+            mode: test
+            if mode == model.modes[0]
+            else figures(parts.test, mask_seen=masked, mode=mode)
             for mode in model.modes
         },
         "invalid_items": test.get("invalid_items", 0),

@@ -29,7 +29,7 @@ log = pl.DataFrame({
 })
 model = SASRec(
     width=16, dropout=0.3, folder=sys.argv[1], quiet=True, seed=3,
-    train={"epochs": 12, "batch_tokens": 256, "checkpoint_seconds": 0, "valid_every": 2, "patience": 9},
+    train={"epochs": 12, "batch_tokens": 256, "checkpoint_seconds": 0, "patience": 9},
 )
 model.fit(split(Dataset.construct(log)))
 model.save(sys.argv[1])

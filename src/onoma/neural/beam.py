@@ -90,7 +90,9 @@ def _search(speller: Speller, context: Tensor, trie: Trie, beam: int) -> tuple[T
             state = speller.reorder(state, parents)
     items = trie.items[nodes].masked_fill_(scores == -torch.inf, -1)
     by_item = items.argsort(dim=1)
-    order = by_item.gather(1, scores.gather(1, by_item).argsort(dim=1, descending=True, stable=True))
+    order = by_item.gather(
+        1, scores.gather(1, by_item).argsort(dim=1, descending=True, stable=True)
+    )
     return items.gather(1, order), scores.gather(1, order)
 
 

@@ -34,7 +34,8 @@ class CausalBlock(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
         hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))
-        return x + self.dropout(self.down(hidden))
+        out: Tensor = x + self.dropout(self.down(hidden))
+        return out
 
 
 class SequenceEncoder(nn.Module):

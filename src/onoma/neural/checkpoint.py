@@ -48,7 +48,8 @@ class Checkpoint:
                 record = json.loads((handle.metadata() or {}).get("record", "null"))
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise OnomaError(
-                f"cannot read the weights ({error})", where=str(path),
+                f"cannot read the weights ({error})",
+                where=str(path),
                 fix="Delete the file to start over, or take it from a backup",
             ) from error
         return cls(tensors, record or {})

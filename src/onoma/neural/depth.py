@@ -109,14 +109,17 @@ class DepthDecoder(nn.Module):
         keys.append(k)
         values.append(v)
         scale = q.shape[-1] ** -0.5
-        weights = torch.stack([(q * key).sum(-1) for key in keys], -1).float().mul(scale).softmax(-1)
+        weights = (
+            torch.stack([(q * key).sum(-1) for key in keys], -1).float().mul(scale).softmax(-1)
+        )
         weights = weights.to(x.dtype)
         seen = sum(
             (weights[..., at, None] * value for at, value in enumerate(values)),
             start=torch.zeros((), dtype=x.dtype, device=x.device),
         )
         x = x + block.mix(seen.reshape(n, b, width))
-        return x + block.down(F.gelu(block.up(block.before_feed(x))))
+        out: Tensor = x + block.down(F.gelu(block.up(block.before_feed(x))))
+        return out
 
     def reorder(self, state: DepthState, parents: Tensor) -> DepthState:
         """The state of beams int64[n, b'], each a column of the beams before."""

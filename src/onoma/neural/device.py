@@ -19,7 +19,7 @@ def device() -> torch.device:
 def has_bf16(kind: str = "cpu") -> bool:
     """Whether bf16 matrix products run natively: CUDA from Ampere, CPUs with AVX512-BF16 or AMX."""
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
 
 

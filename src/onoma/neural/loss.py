@@ -16,7 +16,7 @@ class _FullSoftmax(torch.autograd.Function):
     """Forward computes the loss and both gradients, ``_ROWS`` rows at a time."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, states: Tensor, table: Tensor, targets: Tensor, draws: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         dtype = matrix_dtype(states.device.type)
@@ -27,6 +27,7 @@ class _FullSoftmax(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=h.device)
         drawn = targets.new_empty(n if draws is not None else 0)
         # exp without the usual maximum is safe while |logits| < 60; the bound is Cauchy-Schwarz.
+        no_peak = torch.zeros((), device=h.device)
         bounded = bool(states.norm(dim=1).max() * table.norm(dim=1).max() < 60)
         for start in range(0, n, _ROWS):
             rows = slice(start, start + _ROWS)
@@ -34,7 +35,7 @@ class _FullSoftmax(torch.autograd.Function):
             at = torch.arange(len(goal), device=h.device)
             hit = logits[at, goal].float()
             if bounded:
-                p, peak = logits.exp_(), 0.0
+                p, peak = logits.exp_(), no_peak
             else:
                 top = logits.amax(1, keepdim=True)
                 p, peak = logits.sub_(top).exp_(), top[:, 0].float()
@@ -51,7 +52,7 @@ class _FullSoftmax(torch.autograd.Function):
         return total / n, drawn
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:
         d_states, d_table = ctx.saved_tensors
         return d_states * grad, d_table * grad, None, None
 
@@ -73,6 +74,13 @@ def _draw(p: Tensor, mass: Tensor, uniform: Tensor) -> Tensor:
     return block * side + offset
 
 
+def _softmax(
+    states: Tensor, table: Tensor, targets: Tensor, draws: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    loss, drawn = _FullSoftmax.apply(states, table, targets, draws)  # type: ignore[no-untyped-call]
+    return loss, drawn
+
+
 def full_softmax(states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of ``states @ table.T`` against targets.
 
@@ -84,7 +92,7 @@ def full_softmax(states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Scalar with gradients for states and table; memory O(256 x n_items), not O(m x n_items).
     """
-    loss: Tensor = _FullSoftmax.apply(states, table, targets, None)[0]
+    loss: Tensor = _softmax(states, table, targets, None)[0]
     return loss
 
 
@@ -102,8 +110,7 @@ def full_softmax_and_draw(
     Returns:
         (loss, int64[m] items).
     """
-    loss, drawn = _FullSoftmax.apply(states, table, targets, uniform)
-    return loss, drawn
+    return _softmax(states, table, targets, uniform)
 
 
 def sampled_softmax(

@@ -41,15 +41,15 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(20, ge=1)
-    batch_tokens: int = Field(2048, ge=2)
-    lr: float = Field(1e-3, gt=0)
-    warmup: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)
-    valid_every: int = Field(2, ge=1)
-    patience: int = Field(4, ge=1)
-    checkpoint_seconds: float = Field(20.0, ge=0)
+    epochs: int = Field(default=20, ge=1)
+    batch_tokens: int = Field(default=2048, ge=2)
+    lr: float = Field(default=1e-3, gt=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    valid_every: int = Field(default=2, ge=1)
+    patience: int = Field(default=4, ge=1)
+    checkpoint_seconds: float = Field(default=20.0, ge=0)
     trackers: tuple[str, ...] = ()
 
 
@@ -80,7 +80,10 @@ class Trainer:
     """
 
     def __init__(
-        self, settings: TrainSettings, seed: int = 0, folder: Path | None = None,
+        self,
+        settings: TrainSettings,
+        seed: int = 0,
+        folder: Path | None = None,
         quiet: bool = False,
     ) -> None:
         self.settings, self.seed, self.folder, self.quiet = settings, seed, folder, quiet
@@ -131,7 +134,8 @@ class Trainer:
                     value = float(loss.detach())
                     if not math.isfinite(value):
                         raise OnomaError(
-                            f"the loss is {value} at step {state.step}", where="training",
+                            f"the loss is {value} at step {state.step}",
+                            where="training",
                             fix="Lower train.lr",
                         )
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -155,7 +159,11 @@ class Trainer:
                     with torch.no_grad():
                         row["valid_ndcg@10"] = task.validate()
                     if row["valid_ndcg@10"] > state.best:
-                        state.best, state.best_epoch, state.stale = row["valid_ndcg@10"], state.epoch, 0
+                        state.best, state.best_epoch, state.stale = (
+                            row["valid_ndcg@10"],
+                            state.epoch,
+                            0,
+                        )
                         state.seconds_to_best = time.monotonic() - started
                         best = {k: v.detach().clone() for k, v in model.state_dict().items()}
                     else:
@@ -186,20 +194,23 @@ class Trainer:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _restore(
-        self, path: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
-        state: _State, fingerprint: str,
+        self,
+        path: Path,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        state: _State,
+        fingerprint: str,
     ) -> dict[str, Tensor]:
         saved = Checkpoint.load(path)
         if saved.record.pop("fingerprint", None) != fingerprint:
             raise OnomaError(
-                "the checkpoint belongs to other settings", where=str(path),
+                "the checkpoint belongs to other settings",
+                where=str(path),
                 fix="Use --fresh to start over, or --out to write elsewhere",
             )
         vars(state).update(saved.record)
         tensors = saved.tensors
-        model.load_state_dict(
-            {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-        )
+        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         restore_optimiser(optimiser, tensors)
         return {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
 
@@ -226,7 +237,9 @@ class Trainer:
             yield lambda state, loss: None
             return
         columns = (
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}  valid ndcg@10 {task.fields[best]:.4f}"),
             TimeRemainingColumn(),
         )

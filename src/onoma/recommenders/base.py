@@ -69,7 +69,7 @@ class Requests:
         )
 
     def forbidden(self) -> Ragged:
-        """n rows of item codes that no answer may hold."""
+        """N rows of item codes that no answer may hold."""
         seen = self.history if self.mask_seen else Ragged.empty(len(self))
         return seen if self.exclude is None else seen.concat(self.exclude)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from onoma.dataset import Dataset, Ragged, Split
+from onoma.dataset import Ragged, Split
 from onoma.dataset.files import replacing, write_text
 from onoma.neural.batching import SequenceBatches
 from onoma.neural.checkpoint import Checkpoint
@@ -39,12 +39,12 @@ class TransformerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(64, ge=4)
-    blocks: int = Field(1, ge=1)
-    heads: int = Field(2, ge=1)
-    length: int = Field(50, ge=2)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    input_dropout: float = Field(0.5, ge=0, lt=1)
+    width: int = Field(default=64, ge=4)
+    blocks: int = Field(default=1, ge=1)
+    heads: int = Field(default=2, ge=1)
+    length: int = Field(default=50, ge=2)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    input_dropout: float = Field(default=0.5, ge=0, lt=1)
 
 
 class ItemSequenceModule(nn.Module):
@@ -132,7 +132,9 @@ class TransformerRecommender(Recommender):
 
     @torch.no_grad()
     def last_states(self, history: Ragged) -> Tensor:
-        """float32[n, d], the state after the last item of each history; zero histories read padding.
+        """float32[n, d], the state after the last item of each history.
+
+        An empty history reads one padding item.
 
         Rows are taken in order of length, so padding stays small.
         """
@@ -180,7 +182,9 @@ class TransformerRecommender(Recommender):
         """Write ``model.safetensors`` and ``model.json``."""
         folder = Path(folder)
         with replacing(folder / "model.safetensors") as beside:
-            save_file({k: v.cpu().contiguous() for k, v in self.module.state_dict().items()}, beside)
+            save_file(
+                {k: v.cpu().contiguous() for k, v in self.module.state_dict().items()}, beside
+            )
         write_text(json.dumps(self._describe(), indent=2) + "\n", folder / "model.json")
 
     def _describe(self) -> dict[str, Any]:
@@ -202,9 +206,7 @@ class _NextItem:
 
     def __init__(self, owner: TransformerRecommender, split: Split) -> None:
         self.owner, self.split = owner, split
-        self.batches = SequenceBatches(
-            split.train, owner.train.batch_tokens, owner.settings.length
-        )
+        self.batches = SequenceBatches(split.train, owner.train.batch_tokens, owner.settings.length)
 
     def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         return self.batches.plan(seed, epoch)
@@ -225,5 +227,3 @@ class _NextItem:
         figure = validation_ndcg(self.owner, self.split.valid)
         self.owner._table = None
         return figure
-
-

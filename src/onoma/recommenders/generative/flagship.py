@@ -20,7 +20,7 @@ from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.loss import full_softmax_and_draw
-from onoma.neural.noise import Dropout, Noise
+from onoma.neural.noise import Noise
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.transformer import (
@@ -48,15 +48,15 @@ class FlagshipSettings(TransformerSettings):
         beam: names kept while spelling.
     """
 
-    width: int = Field(256, ge=4)
-    heads: int = Field(4, ge=1)
+    width: int = Field(default=256, ge=4)
+    heads: int = Field(default=4, ge=1)
     encoder: Any = "tfidf"
     index: dict[str, Any] = {"method": "rqkmeans"}
-    depth_width: int = Field(128, ge=4)
-    depth_blocks: int = Field(2, ge=1)
-    depth_dropout: float = Field(0.1, ge=0, lt=1)
-    draws: int = Field(1, ge=0)
-    beam: int = Field(50, ge=1)
+    depth_width: int = Field(default=128, ge=4)
+    depth_blocks: int = Field(default=2, ge=1)
+    depth_dropout: float = Field(default=0.1, ge=0, lt=1)
+    draws: int = Field(default=1, ge=0)
+    beam: int = Field(default=50, ge=1)
 
 
 class FlagshipModule(ItemSequenceModule):
@@ -74,12 +74,22 @@ class FlagshipModule(ItemSequenceModule):
         nn.init.normal_(self.project.weight, std=0.02)
         self.register_buffer("codes", torch.from_numpy(index.codes.astype(np.int64)))
         self.encoder = SequenceEncoder(
-            width, settings.blocks, settings.heads, settings.length,
-            settings.dropout, settings.input_dropout, self.noise,
+            width,
+            settings.blocks,
+            settings.heads,
+            settings.length,
+            settings.dropout,
+            settings.input_dropout,
+            self.noise,
         )
         self.depth = DepthDecoder(
-            index.sizes, width, settings.depth_width, settings.depth_blocks, 2,
-            settings.depth_dropout, self.noise,
+            index.sizes,
+            width,
+            settings.depth_width,
+            settings.depth_blocks,
+            2,
+            settings.depth_dropout,
+            self.noise,
         )
 
     content: Tensor
@@ -96,7 +106,7 @@ class FlagshipModule(ItemSequenceModule):
         return out
 
     def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Dense cross-entropy plus the spelling of targets and of items drawn from the dense head."""
+        """Dense cross-entropy plus the spelling of targets and of drawn items."""
         uniform = self.noise.uniform(len(targets)).to(states.device)
         dense, drawn = full_softmax_and_draw(states, table[: self.n_items], targets, uniform)
         return dense + self.depth_loss(states.detach(), targets, drawn)
@@ -145,7 +155,10 @@ class Flagship(TransformerRecommender):
         **settings: Any,
     ) -> None:
         super().__init__(
-            FlagshipSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
+            FlagshipSettings(**settings),
+            TrainSettings.model_validate(train or {}),
+            seed,
+            folder,
             quiet,
         )
         self.index: ItemIndex | None = None

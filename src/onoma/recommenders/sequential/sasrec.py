@@ -32,7 +32,7 @@ class SASRecSettings(TransformerSettings):
     """
 
     loss: Literal["full", "sampled"] = "full"
-    negatives: int = Field(256, ge=1)
+    negatives: int = Field(default=256, ge=1)
 
 
 class SASRecModule(ItemSequenceModule):
@@ -43,8 +43,13 @@ class SASRecModule(ItemSequenceModule):
         self.n_items, self.settings, self.noise = n_items, settings, Noise()
         self.ids = nn.Parameter(torch.randn(n_items + 1, settings.width) * 0.02)
         self.encoder = SequenceEncoder(
-            settings.width, settings.blocks, settings.heads, settings.length,
-            settings.dropout, settings.input_dropout, self.noise,
+            settings.width,
+            settings.blocks,
+            settings.heads,
+            settings.length,
+            settings.dropout,
+            settings.input_dropout,
+            self.noise,
         )
 
     def table(self) -> Tensor:
@@ -86,7 +91,11 @@ class SASRec(TransformerRecommender):
         **settings: Any,
     ) -> None:
         super().__init__(
-            SASRecSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
+            SASRecSettings(**settings),
+            TrainSettings.model_validate(train or {}),
+            seed,
+            folder,
+            quiet,
         )
 
     def _build(self, split: Split) -> ItemSequenceModule:
