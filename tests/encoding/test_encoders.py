@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from onoma import encoding
 from onoma.dataset import Ragged
+from onoma.encoding import als
 from onoma.encoding.svd import truncated_svd
 from onoma.encoding.text import item_texts
 from onoma.encoding.tfidf import TfIdf
@@ -126,24 +128,20 @@ def test_svd_equals_the_exact_one():
     assert (vt[np.arange(6), np.abs(vt).argmax(1)] > 0).all()
 
 
-def test_als_solves_its_equations(small_split, monkeypatch):
-    from onoma.encoding import als
-
-    encoder = als.ALS(dim=4, steps=1)
-    import scipy.sparse as sp
-
+def test_als_solves_its_equations(monkeypatch):
     rng = np.random.default_rng(0)
     dense = (rng.random((9, 6)) < 0.4).astype(np.float32)
     dense[4] = 0
     fixed = rng.standard_normal((6, 4)).astype(np.float32)
-    whole = encoder._solve(sp.csr_array(dense), fixed)
+    seen, start = sp.csr_array(dense), rng.standard_normal((9, 4)).astype(np.float32)
+    monkeypatch.setattr(als, "_CHUNK", 3)
+    whole = als.ALS(dim=4, inner=12)._solve(seen, fixed, start)
     for row in range(9):
         weights = 1 + 10 * dense[row]
         left = (fixed.T * weights) @ fixed + np.eye(4)
         want = np.linalg.solve(left, fixed.T @ (weights * dense[row]))
-        np.testing.assert_allclose(whole[row], want, atol=1e-4)
-    monkeypatch.setattr(als, "_CHUNK", 1)
-    np.testing.assert_allclose(encoder._solve(sp.csr_array(dense), fixed), whole, atol=1e-6)
+        np.testing.assert_allclose(whole[row], want, atol=1e-3)
+    assert not whole[4].any() and seen.data.min() == 1
 
 
 def test_joined_keeps_what_one_part_knows(small_split):

@@ -79,7 +79,7 @@ class EASE(Recommender):
         open_penalties = [10.0, 100.0, 500.0] if n <= 5000 else [100.0]
         options = grid(
             penalty=open_penalties if self.penalty is None else [self.penalty],
-            decay=[1.0, 0.8, 0.5, 0.2] if self.decay is None else [self.decay],
+            decay=[1.0, 0.8, 0.7, 0.6, 0.5, 0.3] if self.decay is None else [self.decay],
         )
         made: dict[float, sp.csr_array] = {}
 

@@ -20,6 +20,8 @@ from onoma.recommenders.baselines.sparse import dense, query, strongest, tie_bre
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
 
+_CROWDED = 0.1  # share of non-zeros
+
 
 class GraphWalk(Recommender):
     """Candidates a few hops from the last one or two items, ranked by content and walk weight.
@@ -70,7 +72,11 @@ class GraphWalk(Recommender):
 
     @classmethod
     def create(
-        cls, settings: dict[str, Any], *, seed: int = 0, folder: Path | None = None,
+        cls,
+        settings: dict[str, Any],
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
         quiet: bool = False,
     ) -> Self:
         """Keep content vectors in the run's cache."""
@@ -103,11 +109,7 @@ class GraphWalk(Recommender):
         start = query(requests.history, len(self._vectors), 0.5, last=chosen["last"])
         mean = sp.csr_array(start / np.maximum(start.sum(axis=1), 1e-6)[:, None])
         similar = torch.from_numpy(mean @ self._vectors) @ torch.from_numpy(self._vectors).T
-        here, reach = mean, sp.csr_array(mean.shape, dtype=np.float32)
-        for hop in range(chosen["hops"]):
-            here = sp.csr_array(here @ self._steps)
-            reach = reach + here * np.float32(0.5**hop)
-        walked = dense(sp.csr_array(reach))
+        walked = self._walk(mean, chosen["hops"])
         found = walked > 0
         walked /= walked.amax(dim=1, keepdim=True).clamp(min=1e-12)
         out = (1 - chosen["walk"]) * similar + chosen["walk"] * walked
@@ -115,10 +117,25 @@ class GraphWalk(Recommender):
         strangers = torch.from_numpy(requests.history.lengths == 0)
         return torch.where(strangers[:, None], torch.from_numpy(self._popularity) - 4, out)
 
+    def _walk(self, start: sp.csr_array, hops: int) -> Tensor:
+        """float32[n, n_items], weight of walks of up to ``hops`` steps, halved with each step."""
+        here: Any = start
+        total = torch.zeros(start.shape)
+        for hop in range(hops):
+            here = here @ self._steps
+            # A crowded walk is cheaper as a dense array.
+            if sp.issparse(here) and here.nnz > _CROWDED * start.shape[0] * start.shape[1]:
+                here = here.toarray()
+            now = dense(here) if sp.issparse(here) else torch.from_numpy(here)
+            total += now * 0.5**hop
+        return total
+
     def save(self, folder: str | Path) -> None:
         """Write graph, vectors and the chosen settings."""
         arrays = {
-            "steps": self._steps, "vectors": self._vectors, "popularity": self._popularity,
+            "steps": self._steps,
+            "vectors": self._vectors,
+            "popularity": self._popularity,
         }
         save_model(folder, self.name, self._chosen, arrays)
 
