@@ -19,6 +19,7 @@ from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.depth import DepthDecoder
+from onoma.neural.device import autocast
 from onoma.neural.loss import full_softmax_and_draw
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import TrainSettings
@@ -43,8 +44,8 @@ class FlagshipSettings(TransformerSettings):
         depth_width: width of the depth decoder.
         depth_blocks: its blocks.
         depth_dropout: its dropout.
-        draws: items drawn from the dense head for every target; the depth decoder learns to spell
-            them too, so that the two heads agree.
+        distil: share of positions where the depth decoder learns to spell an item drawn from the
+            dense head instead of the target, so that the two heads agree.
         beam: names kept while spelling.
     """
 
@@ -55,7 +56,7 @@ class FlagshipSettings(TransformerSettings):
     depth_width: int = Field(default=128, ge=4)
     depth_blocks: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
-    draws: int = Field(default=1, ge=0)
+    distil: float = Field(default=0.5, ge=0, le=1)
     beam: int = Field(default=50, ge=1)
 
 
@@ -97,8 +98,9 @@ class FlagshipModule(ItemSequenceModule):
 
     def table(self) -> Tensor:
         """float32[n_items + 1, d]."""
-        out: Tensor = self.ids + self.project(self.content)
-        return out
+        with autocast(self.content.device.type):
+            content = self.project(self.content)
+        return self.ids + content
 
     def states(self, items: Tensor, table: Tensor) -> Tensor:
         """int64[b, l] to float[b, l, d]."""
@@ -106,23 +108,24 @@ class FlagshipModule(ItemSequenceModule):
         return out
 
     def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Dense cross-entropy plus the spelling of targets and of drawn items."""
+        """Dense cross-entropy plus the spelling of targets, or of items drawn in their place."""
         uniform = self.noise.uniform(len(targets)).to(states.device)
         dense, drawn = full_softmax_and_draw(states, table[: self.n_items], targets, uniform)
-        return dense + self.depth_loss(states.detach(), targets, drawn)
+        distilled = self.noise.uniform(len(targets)).to(states.device) < self.settings.distil
+        return dense + self.spelling_loss(states.detach(), torch.where(distilled, drawn, targets))
 
-    def depth_loss(self, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-        """Mean negative log-probability of names, of the targets and of the drawn items."""
-        goals = torch.cat([targets, drawn])
-        names = self.codes[goals]
-        logits = self.depth(states.repeat(2, 1), names)
+    def spelling_loss(self, states: Tensor, items: Tensor) -> Tensor:
+        """Mean negative log-probability of the names of int64[m] items given float32[m, d]."""
+        names = self.codes[items]
+        with autocast(states.device.type):
+            logits = self.depth(states, names)
         total = states.new_zeros(())
         for level, guess in enumerate(logits):
-            # A name shorter than this level has no code to spell.
+            # A name that ended before this level has no code to spell.
             total = total + nn.functional.cross_entropy(
                 guess.float(), names[:, level], ignore_index=-1, reduction="sum"
             )
-        return total / len(goals)
+        return total / len(items)
 
 
 def _with_padding(vectors: Tensor) -> Tensor:
@@ -133,8 +136,8 @@ class Flagship(TransformerRecommender):
     """Names, a causal transformer over items, and two heads on one state.
 
     The dense head is a softmax over the catalogue at every position. The depth decoder spells the
-    name of the next item code by code under the trie; it learns from the targets and, for each of
-    them, from an item drawn from the dense head, which distils the ranker into the speller.
+    name of the next item code by code under the trie; it learns from the targets and from items
+    drawn from the dense head in their place, which distils the ranker into the speller.
 
     Modes:
         rank: the dense head over the whole catalogue.
