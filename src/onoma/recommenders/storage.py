@@ -49,11 +49,27 @@ def save_model(
 def load_model(
     folder: str | Path, name: str, dataset: Dataset
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """:func:`read_model` for arrays with one row an item.
+
+    Raises:
+        OnomaError: as there, or the arrays were made for a catalogue of another size.
+    """
+    settings, arrays = read_model(folder, name)
+    for key, value in arrays.items():
+        if value.ndim and value.shape[0] != dataset.n_items:
+            raise OnomaError(
+                f"{key} is for {value.shape[0]} items, the catalogue has {dataset.n_items}",
+                where=str(folder),
+                fix="Use the data the model was fitted on",
+            )
+    return settings, arrays
+
+
+def read_model(folder: str | Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and arrays that :func:`save_model` wrote.
 
     Raises:
-        OnomaError: a file is missing, damaged, of another recommender, or made for a catalogue of
-            another size.
+        OnomaError: a file is missing, damaged or of another recommender.
     """
     folder = Path(folder)
     try:
@@ -72,10 +88,4 @@ def load_model(
         ) from error
     if said != name:
         raise OnomaError(f"the folder holds a {said!r} model, not {name!r}", where=str(folder))
-    for key, value in arrays.items():
-        if value.ndim and value.shape[0] != dataset.n_items:
-            raise OnomaError(
-                f"{key} is for {value.shape[0]} items, the catalogue has {dataset.n_items}",
-                where=str(folder), fix="Use the data the model was fitted on",
-            )
     return settings, arrays

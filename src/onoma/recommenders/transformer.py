@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -11,18 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from onoma.dataset import Ragged, Split
-from onoma.dataset.files import replacing, write_text
+from onoma.dataset import Dataset, Ragged, Split
+from onoma.errors import OnomaError
 from onoma.neural.batching import SequenceBatches
-from onoma.neural.checkpoint import Checkpoint
 from onoma.neural.device import autocast, device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.validation import validation_ndcg
+from onoma.recommenders.storage import read_model, save_model
+from onoma.recommenders.tuning import validation_ndcg
 
 
 class TransformerSettings(BaseModel):
@@ -149,8 +147,7 @@ class TransformerRecommender(Recommender):
             items = torch.from_numpy(
                 short.take(part).padded(self.module.n_items, width=int(lengths[part].max()))
             ).to(where)
-            with autocast(where.type):
-                states = self.module.states(items, table)
+            states = self.module.states(items, table)  # float32: a row's answer ignores its batch
             rows = torch.arange(len(part), device=where)
             ends = torch.from_numpy(lengths[part] - 1).to(where)
             out[torch.from_numpy(part).to(where)] = states[rows, ends].float()
@@ -180,25 +177,46 @@ class TransformerRecommender(Recommender):
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json``."""
-        folder = Path(folder)
-        with replacing(folder / "model.safetensors") as beside:
-            save_file(
-                {k: v.cpu().contiguous() for k, v in self.module.state_dict().items()}, beside
-            )
-        write_text(json.dumps(self._describe(), indent=2) + "\n", folder / "model.json")
+        weights = self.module.state_dict().items()
+        arrays = {key.replace(".", "/"): value.cpu().numpy() for key, value in weights}
+        save_model(folder, self.name, self._describe(), arrays)
 
     def _describe(self) -> dict[str, Any]:
         return {
-            "name": self.name,
             "settings": self.settings.model_dump(),
-            "train": self.train.model_dump(),
+            "train": self.train.model_dump(mode="json"),
             "seed": self.seed,
         }
 
-    def _read_weights(self, folder: Path) -> Self:
-        self.module.load_state_dict(Checkpoint.load(folder / "model.safetensors").tensors)
-        self.module.to(device()).eval()
-        return self
+    @classmethod
+    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OnomaError: a file is missing, damaged, of another recommender or of another catalogue.
+        """
+        record, arrays = read_model(folder, cls.name)
+        model = cls.create(
+            {**record["settings"], "train": record["train"]}, seed=record["seed"], quiet=True
+        )
+        weights = {key.replace("/", "."): torch.from_numpy(v) for key, v in arrays.items()}
+        model.module = model._rebuild(Path(folder), dataset, weights)
+        try:
+            model.module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise OnomaError(
+                "the weights do not fit the settings or this catalogue",
+                where=str(folder),
+                fix="Use the data the model was fitted on",
+            ) from error
+        model.module.to(device()).eval()
+        return model
+
+    @abstractmethod
+    def _rebuild(
+        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
+    ) -> ItemSequenceModule:
+        """A module of the right shape for saved weights."""
 
 
 class _NextItem:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -232,16 +231,9 @@ class Flagship(TransformerRecommender):
         super().save(folder)
         self.index.save(Path(folder) / "index")
 
-    @classmethod
-    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
-        """Read what :meth:`save` wrote."""
-        folder = Path(folder)
-        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        model = cls(train=record["train"], seed=record["seed"], **record["settings"])
-        model.index = ItemIndex.load(folder / "index")
-        blank = np.zeros((dataset.n_items, record["content_width"]), dtype=np.float32)
-        model.module = FlagshipModule(blank, model.index, model.settings)
-        return model._read_weights(folder)
-
-    def _describe(self) -> dict[str, Any]:
-        return {**super()._describe(), "content_width": self.module.content.shape[1]}
+    def _rebuild(
+        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
+    ) -> ItemSequenceModule:
+        self.index = ItemIndex.load(folder / "index")
+        blank = np.zeros((dataset.n_items, weights["content"].shape[1]), dtype=np.float32)
+        return FlagshipModule(blank, self.index, self.settings)

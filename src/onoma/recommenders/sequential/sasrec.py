@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -102,11 +101,8 @@ class SASRec(TransformerRecommender):
         assert isinstance(self.settings, SASRecSettings)
         return SASRecModule(split.dataset.n_items, self.settings)
 
-    @classmethod
-    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
-        """Read what :meth:`save` wrote."""
-        record = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
-        model = cls(train=record["train"], seed=record["seed"], **record["settings"])
-        assert isinstance(model.settings, SASRecSettings)
-        model.module = SASRecModule(dataset.n_items, model.settings)
-        return model._read_weights(Path(folder))
+    def _rebuild(
+        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
+    ) -> ItemSequenceModule:
+        assert isinstance(self.settings, SASRecSettings)
+        return SASRecModule(dataset.n_items, self.settings)

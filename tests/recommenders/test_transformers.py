@@ -1,0 +1,91 @@
+"""SASRec and the flagship: the shared suite, then what is particular to them."""
+
+import numpy as np
+import pytest
+import torch
+from conformance import Conformance
+
+from onoma.dataset import Ragged
+from onoma.neural.beam import exhaustive
+from onoma.recommenders.base import Requests
+from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.generative.flagship import Flagship
+from onoma.recommenders.sequential.sasrec import SASRec
+from onoma.recommenders.tuning import validation_ndcg
+
+QUICK = {"epochs": 30, "batch_tokens": 128, "lr": 5e-3, "valid_every": 10}
+
+
+def sasrec(**settings):
+    return SASRec(width=16, train=QUICK, quiet=True, **settings)
+
+
+def flagship(**settings):
+    return Flagship(
+        width=16, heads=2, depth_width=16, train=QUICK, quiet=True,
+        encoder={"name": "tfidf", "dim": 8, "min_df": 1},
+        index={"method": "rqkmeans", "levels": 2, "size": 4}, **settings,
+    )  # fmt: skip
+
+
+class TestSASRec(Conformance):
+    def make(self):
+        return sasrec()
+
+
+class TestSampledSASRec(Conformance):
+    def make(self):
+        return sasrec(loss="sampled", negatives=16)
+
+
+class TestFlagship(Conformance):
+    def make(self):
+        return flagship()
+
+
+@pytest.fixture(scope="module")
+def fitted(small_split):
+    return flagship().fit(small_split)
+
+
+@pytest.mark.parametrize("make", [sasrec, flagship])
+def test_learns_the_ring(make, small_split):
+    popular = validation_ndcg(MostPopular().fit(small_split), small_split.valid)
+    assert validation_ndcg(make().fit(small_split), small_split.valid) > popular + 0.05
+
+
+@pytest.mark.parametrize("mode", ["generate", "generate_then_rank"])
+def test_every_mode_answers_new_catalogue_items_only(fitted, small_split, mode):
+    requests = Requests.of(small_split.test)
+    items = fitted.recommend(requests, 10, mode=mode).items
+    n_items = small_split.dataset.n_items
+    assert items.min() >= 0 and items.max() < n_items
+    for row in range(len(requests)):
+        assert not np.isin(items[row], requests.history[row]).any()
+        assert len(set(items[row].tolist())) == 10
+
+
+def test_a_wide_beam_finds_what_the_oracle_finds(fitted, small_split):
+    states = fitted.last_states(small_split.test.history)
+    n_items = small_split.dataset.n_items
+    items, scores = fitted.spell(states, n_items)
+    oracle = exhaustive(fitted.module.depth, states, fitted.index.trie)
+    torch.testing.assert_close(scores, oracle.gather(1, items), rtol=0.05, atol=0.05)
+    assert (items.sort(1).values == torch.arange(n_items)).all()
+
+
+def test_items_without_interactions_are_recommended(fitted, small_split):
+    cold = np.flatnonzero(small_split.train_counts == 0)
+    asked = Requests(Ragged.from_rows([[0, 1]]))
+    for mode in fitted.modes:
+        items = fitted.recommend(asked, small_split.dataset.n_items, mode=mode).items[0]
+        assert np.isin(cold, items).all()
+
+
+def test_loaded_modes_agree(fitted, small_split, tmp_path):
+    fitted.save(tmp_path)
+    again = Flagship.load(tmp_path, small_split.dataset)
+    requests = Requests.of(small_split.test)
+    for mode in fitted.modes:
+        want, got = (m.recommend(requests, 5, mode=mode) for m in (fitted, again))
+        assert np.array_equal(want.items, got.items)
