@@ -1,0 +1,5 @@
+"""``python -m onoma``."""
+
+from onoma.cli.main import main
+
+main()

@@ -1,0 +1,94 @@
+"""What the verbs print: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = ("recall", "ndcg", "mrr")
+
+
+def emit(value: object) -> None:
+    """One JSON document on stdout; what is not finite becomes null."""
+    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, as wide as its content where stdout is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)
+
+
+def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table with text on the left and figures on the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(escape(name), justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def columns(figures: Mapping[str, Any], cuts: Sequence[int] = (5, 10, 20)) -> list[str]:
+    """The metric keys worth a column, such as ``recall@10``."""
+    return [f"{name}@{k}" for name in SHOWN for k in cuts if f"{name}@{k}" in figures]
+
+
+def figure(value: object) -> str:
+    """A metric with four decimals, or a dash."""
+    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+
+
+def with_interval(figures: Mapping[str, Any], key: str) -> str:
+    """``.0921 ± .0036``: half the width of the 95 % interval."""
+    interval = figures.get("ci95", {}).get(key)
+    text = figure(figures.get(key))
+    return f"{text} ± {(interval[1] - interval[0]) / 2:.4f}" if interval else text
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Test figures of a run, its modes, and the published ones below."""
+    test: Mapping[str, Any] = metrics.get("test", {})
+    keys = columns(test, (5, 10))
+    masked = metrics.get("protocol", {}).get("mask_seen", True)
+    rows: list[list[object]] = []
+    modes: Mapping[str, Any] = metrics.get("modes") or {"": test}
+    for mode, figures in modes.items():
+        name = f"{metrics.get('recipe', 'run')}" + (f", {mode}" if len(modes) > 1 else "")
+        rows.append([name, *(with_interval(figures, key) for key in keys)])
+    for name, label in (("test_unmasked", "seen items kept"), ("test_masked", "seen items masked")):
+        if name in metrics:
+            rows.append([f"  {label}", *(figure(metrics[name].get(key)) for key in keys)])
+    if "valid" in metrics:
+        rows.append(["  validation", *(figure(metrics["valid"].get(key)) for key in keys)])
+    for name, figures in metrics.get("published", {}).items():
+        rows.append([f"{name} (published)", *(figure(figures.get(key)) for key in keys)])
+    data = metrics.get("dataset", {})
+    title = (
+        f"{data.get('name', '')}: test, {test.get('cases', '?')} cases, whole catalogue of "
+        f"{data.get('items', '?')} items, seen items {'masked' if masked else 'kept'}"
+    )
+    return grid(title, ["", *keys], rows)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

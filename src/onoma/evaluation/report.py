@@ -1,0 +1,358 @@
+"""A run directory as one page a person can read anywhere: ``report.html``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
+from onoma.evaluation.report_page import (
+    Dot,
+    Markup,
+    bar,
+    cards,
+    details,
+    dot_chart,
+    esc,
+    line_chart,
+    number,
+    page,
+    pre,
+    section,
+    table,
+)
+
+_NAMES = ("recall", "ndcg", "hit_rate", "mrr", "map", "precision")
+_MODES = {"generate": "generate", "rank": "rank", "generate_then_rank": "generate, then rank"}
+
+
+def write_report(folder: str | Path) -> Path:
+    """Render ``report.html`` from the files of a run directory.
+
+    Reads ``metrics.json`` (needed) and ``log.jsonl``, ``examples.json``, ``recipe.yaml`` (where
+    they are).
+
+    Raises:
+        OnomaError: no readable ``metrics.json``.
+    """
+    folder = Path(folder)
+    metrics = _json(folder / "metrics.json")
+    if not isinstance(metrics, dict):
+        raise OnomaError("no readable metrics.json", where=str(folder), fix="Run the recipe first")
+    examples = _json(folder / "examples.json")
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text("utf-8") if recipe.is_file() else ""
+    rows = _log(folder / "log.jsonl")
+    target = folder / "report.html"
+    write_text(render(metrics, rows, examples if isinstance(examples, list) else [], text), target)
+    return target
+
+
+def render(
+    metrics: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    examples: Sequence[Mapping[str, Any]],
+    recipe: str,
+) -> str:
+    """The page as HTML."""
+    data = _map(metrics, "dataset")
+    protocol = _map(metrics, "protocol")
+    title = f"{metrics.get('recipe', 'run')} on {data.get('name', 'unnamed data')}"
+    masked = "masked" if protocol.get("mask_seen", True) else "kept"
+    subtitle = (
+        f"{protocol.get('split', 'unknown split')}, ties by {protocol.get('ties', '?')}, "
+        f"{protocol.get('ranked', 'whole catalogue')} ranked, seen items {masked}, "
+        f"seed {metrics.get('seed', 0)}"
+    )
+    return page(
+        title,
+        subtitle,
+        [
+            _headline(metrics),
+            _against(metrics),
+            _curves(log),
+            _every_metric(metrics),
+            _slices(metrics),
+            _health(_map(metrics, "health")),
+            _examples(examples),
+            _small_print(metrics, recipe),
+        ],
+    )
+
+
+def write_comparison(result: Mapping[str, Any], path: str | Path) -> Path:
+    """The page of ``onoma compare``.
+
+    Args:
+        result: what :func:`onoma.cli.compare.comparison` returns.
+        path: the file to write.
+    """
+    parts = []
+    for key, rows in result["metrics"].items():
+        dots = [
+            Dot(row["run"], row["difference"], row["low"], row["high"], ours=True)
+            for row in rows[1:]
+        ]
+        lines = [
+            [
+                row["run"],
+                number(row["mean"]),
+                *(
+                    [
+                        f"{row['difference']:+.4f}",
+                        f"{row['low']:+.4f} to {row['high']:+.4f}",
+                        number(row["p"], 4),
+                        number(row["p_holm"], 4),
+                    ]
+                    if "p" in row
+                    else ["baseline", "", "", ""]
+                ),
+            ]
+            for row in rows
+        ]
+        head = ["run", key, "difference", "95 % interval", "p", "p (Holm)"]
+        chart = dot_chart(f"{key}: difference to {rows[0]['run']}", dots, zero=True)
+        parts.append(section(key, f'<div class="pair">{chart}</div><br>', table(head, lines)))
+    seeds = [
+        [f"{r['recipe']}, {r['metric']}", r["seeds"], number(r["mean"]),
+         f"{number(r['low'])} to {number(r['high'])}"]
+        for r in result.get("seeds", [])
+    ]  # fmt: skip
+    parts.append(
+        section("Over seeds", table(["recipe", "seeds", "mean", "95 % interval (Student)"], seeds))
+    )
+    subtitle = f"{result['cases']:,} cases; {result['test']}"
+    path = Path(path)
+    write_text(page(f"Runs on {result['dataset']}", subtitle, parts), path)
+    return path
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    test, data, seconds = (_map(metrics, name) for name in ("test", "dataset", "seconds"))
+    k = _cut(test)
+    entries = []
+    for name, label in (("ndcg", f"NDCG@{k}"), ("recall", f"Recall@{k}")):
+        key = f"{name}@{k}"
+        if key in test:
+            low, high = _interval(test, key)
+            small = "test" if low is None else f"{number(low)} to {number(high)}, 95 %"
+            entries.append((label, number(test[key]), small))
+    if data:
+        small = f"{number(data.get('users'))} users, {number(data.get('items'))} items"
+        entries.append(("Test cases", number(test.get("cases", data.get("test_cases"))), small))
+    if "total" in seconds:
+        train = seconds.get("train", 0.0)
+        entries.append(("Time", _duration(seconds["total"]), f"training {_duration(train)}"))
+    if metrics.get("parameters"):
+        small = f"peak memory {number(metrics.get('peak_memory_mb'))} MB"
+        entries.append(("Parameters", number(metrics["parameters"]), small))
+    return cards(entries) if entries else ""
+
+
+def _against(metrics: Mapping[str, Any]) -> str:
+    """Our modes and the published figures, drawn and listed."""
+    test, published = _map(metrics, "test"), _map(metrics, "published")
+    modes = _map(metrics, "modes") or {"": test}
+    k = _cut(test)
+    name = str(metrics.get("recipe", "ours"))
+    ours = {
+        name + (f", {_MODES.get(mode, mode)}" if len(modes) > 1 else ""): figures
+        for mode, figures in modes.items()
+    }
+    other = {f"{source} (published)": figures for source, figures in published.items()}
+    charts = []
+    for key, label in ((f"ndcg@{k}", f"NDCG@{k}"), (f"recall@{k}", f"Recall@{k}")):
+        dots = [
+            Dot(row, figures[key], *_interval(figures, key), ours=place < len(ours))
+            for place, (row, figures) in enumerate({**ours, **other}.items())
+            if isinstance(figures.get(key), int | float)
+        ]
+        if len(dots) > 1:
+            charts.append(dot_chart(label, dots))
+    keys = [f"{m}@{c}" for c in (5, 10) for m in ("recall", "ndcg") if f"{m}@{c}" in test]
+    rows = [[row, *(_cell(f, key) for key in keys)] for row, f in {**ours, **other}.items()]
+    note = "Intervals are 95 % bootstrap intervals over test cases, of one training seed."
+    if published:
+        note += " Published figures are the papers' own and may rest on another protocol."
+    drawn = f'<div class="pair">{"".join(charts)}</div><br>' if charts else ""
+    return section("Test", drawn, table(["", *keys], rows, strong=len(ours)), note=note)
+
+
+def _every_metric(metrics: Mapping[str, Any]) -> str:
+    test = _map(metrics, "test")
+    others = {
+        "validation": _map(metrics, "valid"),
+        "test, seen items kept": _map(metrics, "test_unmasked"),
+        "test, seen items masked": _map(metrics, "test_masked"),
+    }
+    others = {name: figures for name, figures in others.items() if figures}
+    keys = [k for k in test if k.partition("@")[0] in _NAMES and k.partition("@")[2].isdigit()]
+    keys.sort(key=lambda key: (_NAMES.index(key.partition("@")[0]), int(key.partition("@")[2])))
+    rows = []
+    for key in keys:
+        low, high = _interval(test, key)
+        span = "–" if low is None else f"{number(low)} to {number(high)}"
+        rows.append([key, number(test[key]), span, *(number(f.get(key)) for f in others.values())])
+    listed = table(["metric", "test", "95 % interval", *others], rows)
+    beyond = [[name, number(value)] for name, value in _map(test, "beyond").items()]
+    more = table(["beyond accuracy", "test"], beyond)
+    return section("Every metric", details("All cut-offs, validation, other masking", listed),
+                   details("Coverage, novelty, diversity, popularity", more))  # fmt: skip
+
+
+def _slices(metrics: Mapping[str, Any]) -> str:
+    test = _map(metrics, "test")
+    slices = _map(test, "slices") or _map(metrics, "slices")
+    k = _cut(test)
+    told = _map(test, "formulas")
+    largest = max((s.get(f"ndcg@{k}", 0.0) for s in slices.values()), default=0.0)
+    rows = []
+    for name, figures in slices.items():
+        ndcg = figures.get(f"ndcg@{k}", 0.0)
+        words = told.get(name, "")
+        label = Markup(esc(name) + (f'<div class="small">{esc(words)}</div>' if words else ""))
+        rows.append(
+            [
+                label,
+                number(figures.get("cases")),
+                f"{100 * figures.get('share', 0.0):.1f} %",
+                number(figures.get(f"recall@{k}")),
+                Markup(number(ndcg) + bar(ndcg, largest)),
+            ]
+        )
+    head = ["slice", "cases", "share", f"recall@{k}", f"ndcg@{k}"]
+    return section("Where it works", table(head, rows))
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> str:
+    def points(key: str) -> list[tuple[float, float]]:
+        return [(row["epoch"], row[key]) for row in log if _is(row.get("epoch"), row.get(key))]
+
+    loss, valid = points("loss"), points("valid_ndcg@10")
+    best = max(range(len(valid)), key=lambda place: valid[place][1]) if valid else None
+    charts = line_chart("Training loss by epoch", loss, decimals=3) + line_chart(
+        "Validation NDCG@10 by epoch", valid, mark=best
+    )
+    note = "The weights are those of the best validation epoch; test never chooses."
+    return section("Training", f'<div class="pair">{charts}</div>' if charts else "", note=note)
+
+
+def _health(health: Mapping[str, Any]) -> str:
+    levels = health.get("levels") or []
+    rows = [
+        [
+            f"level {place}",
+            f"{number(level.get('used'))} / {number(level.get('size'))}",
+            number(level.get("entropy"), 2),
+            Markup(number(level.get("evenness"), 3) + bar(level.get("evenness", 0.0), 1.0)),
+            number(level.get("prefixes")),
+            number(level.get("largest")),
+            number(level.get("branching"), 1),
+        ]
+        for place, level in enumerate(levels, start=1)
+    ]
+    before, after = _map(health, "before"), _map(health, "after")
+    note = ""
+    if before:
+        note = (
+            f"{number(health.get('n_items'))} names by {health.get('method', '?')}: "
+            f"{number(before.get('items'))} items ({100 * before.get('share', 0.0):.1f} %) share a "
+            f"name before the disambiguation level, {number(after.get('items'))} after it."
+        )
+    head = ["", "codes used", "entropy, bits", "evenness", "prefixes", "largest", "branching"]
+    return section("Names", table(head, rows), note=note)
+
+
+def _examples(examples: Sequence[Mapping[str, Any]]) -> str:
+    users = []
+    for example in examples:
+        target = {str(title) for title in example.get("target", [])}
+        told = "".join(
+            f'<li class="yes">{esc(title)}</li>' if title in target else f"<li>{esc(title)}</li>"
+            for title in example.get("recommended", [])
+            if title
+        )
+        hit = bool(example.get("hit"))
+        tag = f'<span class="tag{" yes" if hit else ""}">{"found" if hit else "missed"}</span>'
+        had = " · ".join(esc(title) for title in example.get("history", []))
+        came = " · ".join(esc(title) for title in example.get("target", []))
+        users.append(
+            f'<div class="user"><h3>User {esc(example.get("user", "?"))}{tag}</h3>'
+            f"<h4>had, oldest first</h4><p>{had or '–'}</p><h4>then took</h4><p>{came}</p>"
+            f"<h4>we said</h4><ol>{told}</ol></div>"
+        )
+    note = "Users drawn at random with a fixed seed, not chosen for their success."
+    return section("Users", f'<div class="pair">{"".join(users)}</div>' if users else "", note=note)
+
+
+def _small_print(metrics: Mapping[str, Any], recipe: str) -> str:
+    formulas = _map(_map(metrics, "test"), "formulas") or _map(metrics, "formulas")
+    facts = {**_map(metrics, "dataset"), **_map(metrics, "protocol")}
+    facts |= {f"seconds, {name}": value for name, value in _map(metrics, "seconds").items()}
+    facts["answers outside the catalogue"] = metrics.get("invalid_items", 0)
+    return section(
+        "How it was measured",
+        details("Formulas", _terms(formulas)),
+        details("Data, protocol, time", _terms(facts)),
+        details("Recipe", pre(recipe) if recipe else ""),
+    )
+
+
+def _terms(facts: Mapping[str, Any]) -> str:
+    rows = "".join(f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in facts.items())
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _cell(figures: Mapping[str, Any], key: str) -> str:
+    low, high = _interval(figures, key)
+    text = number(figures.get(key))
+    if low is None or high is None:
+        return text
+    return Markup(f'{text}<span class="small">± {(high - low) / 2:.4f}</span>')
+
+
+def _interval(figures: Mapping[str, Any], key: str) -> tuple[float | None, float | None]:
+    known = _map(figures, "ci95").get(key)
+    return (float(known[0]), float(known[1])) if known else (None, None)
+
+
+def _cut(figures: Mapping[str, Any]) -> int:
+    """The k of the headline: 10 where it was measured, else the largest."""
+    known = [int(key[5:]) for key in figures if key.startswith("ndcg@") and key[5:].isdigit()]
+    return 10 if 10 in known or not known else max(known)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def _is(*values: object) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _map(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a last line cut off by a crash is left out."""
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
