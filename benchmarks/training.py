@@ -76,7 +76,7 @@ def ours(data: str, width: int) -> dict[str, float]:
             task.loss(rows).backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimiser.step()
-            targets += int((task.batches.sequences.lengths[rows].clip(max=51) - 1).sum())
+            targets += int((task.batches.windows.lengths[rows] - 1).sum())
         seconds = time.perf_counter() - began
     n_items = parts.dataset.n_items
     # Softmax: logits, state gradient, table gradient. Block: 12 d^2 weights, three products each.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,44 +10,56 @@ from torch import Tensor
 from onoma.dataset import Ragged
 
 
-@dataclass(frozen=True)
 class SequenceBatches:
     """Training sequences cut into batches of about ``tokens`` positions.
 
-    Sequences are sorted by length with a little noise, cut so that rows x longest row stays under
-    ``tokens``, and the batches are shuffled; every epoch's plan is a function of (seed, epoch).
+    A sequence longer than ``length`` becomes windows that overlap by one item, from its end to
+    its start, so every interaction but the first is a target once an epoch. Windows are sorted by
+    length with a little noise, cut so that rows x longest row stays under ``tokens``, and the
+    batches are shuffled; every epoch's plan is a function of (seed, epoch).
 
-    Attributes:
+    Args:
         sequences: n rows of item codes; rows of fewer than two items are skipped.
         tokens: positions a batch, padding included.
-        length: longest input kept (the end of the row).
+        length: longest input.
     """
 
-    sequences: Ragged
-    tokens: int = 2048
-    length: int = 50
+    def __init__(self, sequences: Ragged, tokens: int = 2048, length: int = 50) -> None:
+        self.tokens, self.length = tokens, length
+        self.windows = windows(sequences, length)
 
     def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Row numbers of each batch of one epoch."""
+        """Window numbers of each batch of one epoch."""
         rng = np.random.default_rng([seed, epoch])
-        rows = np.flatnonzero(self.sequences.lengths >= 2)
-        lengths = np.minimum(self.sequences.lengths[rows] - 1, self.length)
-        order = np.argsort(lengths + 2 * rng.random(len(rows)), kind="stable")
-        rows, lengths = rows[order], np.maximum.accumulate(lengths[order])
+        lengths = self.windows.lengths - 1
+        order = np.argsort(lengths + 2 * rng.random(len(lengths)), kind="stable")
+        longest = np.maximum.accumulate(lengths[order])
         batches, start = [], 0
-        while start < len(rows):
-            stop = start + max(1, self.tokens // int(lengths[start]))
-            stop = min(stop, len(rows))
-            while stop > start + 1 and lengths[stop - 1] * (stop - start) > self.tokens:
-                stop = start + max(1, self.tokens // int(lengths[stop - 1]))
-            batches.append(rows[start:stop])
+        while start < len(order):
+            stop = min(start + max(1, self.tokens // int(longest[start])), len(order))
+            while stop > start + 1 and longest[stop - 1] * (stop - start) > self.tokens:
+                stop = start + max(1, self.tokens // int(longest[stop - 1]))
+            batches.append(order[start:stop])
             start = stop
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def tensors(self, rows: NDArray[np.int64], pad: int) -> tuple[Tensor, Tensor]:
         """Inputs int64[b, l] and next items int64[b, l], left aligned, ``pad`` behind."""
-        cut = self.sequences.take(rows).last(self.length + 1)
-        table = torch.from_numpy(cut.padded(fill=pad))
-        inputs = table[:, :-1].clone()
-        inputs[table[:, 1:] == pad] = pad
-        return inputs, table[:, 1:]
+        table = torch.from_numpy(self.windows.take(rows).padded(fill=pad))
+        following = table[:, 1:]
+        return table[:, :-1].masked_fill(following == pad, pad), following
+
+
+def windows(sequences: Ragged, length: int) -> Ragged:
+    """Rows of at most ``length + 1`` items that hold every (item, next item) pair once."""
+    rows = np.flatnonzero(sequences.lengths >= 2)
+    pieces = -(-(sequences.lengths[rows] - 1) // length)
+    owner = np.repeat(rows, pieces)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    stop = sequences.offsets[owner + 1] - nth * length
+    start = np.maximum(sequences.offsets[owner], stop - length - 1)
+    sizes = stop - start
+    offsets = np.zeros(len(owner) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    where = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], sizes)
+    return Ragged(offsets, sequences.values[where])
