@@ -1,0 +1,43 @@
+"""Items to names: the index contract, the trie, and one file a method of naming."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from onoma.errors import OnomaError
+from onoma.indexing.index import IndexMethod, ItemIndex
+
+if TYPE_CHECKING:
+    from onoma.indexing.health import Health
+    from onoma.indexing.trie import Trie
+
+METHODS: dict[str, str] = {
+    "random": "onoma.indexing.random_names:RandomNames",
+    "rqkmeans": "onoma.indexing.rqkmeans:RQKMeans",
+}
+_LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
+
+__all__ = ["METHODS", "Health", "IndexMethod", "ItemIndex", "Trie", "build"]
+
+
+def build(name: str, **settings: Any) -> IndexMethod:
+    """The method of naming called ``name``, with its settings.
+
+    Raises:
+        OnomaError: an unknown method or setting.
+    """
+    if name not in METHODS:
+        raise OnomaError(f"no way of naming called {name!r}", fix=f"Known: {', '.join(METHODS)}")
+    module, _, attribute = METHODS[name].partition(":")
+    method: type[IndexMethod] = getattr(import_module(module), attribute)
+    try:
+        return method(**settings)
+    except TypeError as error:
+        raise OnomaError(str(error), where=f"index method {name}") from None
+
+
+def __getattr__(attribute: str) -> Any:
+    if attribute in _LAZY:
+        return getattr(import_module(_LAZY[attribute]), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
