@@ -69,7 +69,8 @@ def test_a_wide_beam_finds_what_the_oracle_finds(fitted, small_split):
     states = fitted.last_states(small_split.test.history)
     n_items = small_split.dataset.n_items
     items, scores = fitted.spell(states, n_items)
-    oracle = exhaustive(fitted.module.depth, states, fitted.index.trie)
+    context = fitted.module.enter(states)
+    oracle = exhaustive(fitted.module.depth, context, fitted.index.trie)
     torch.testing.assert_close(scores, oracle.gather(1, items), rtol=0.05, atol=0.05)
     assert (items.sort(1).values == torch.arange(n_items)).all()
 

@@ -75,4 +75,4 @@ class SequenceEncoder(nn.Module):
         x = self.input_dropout(items + self.positions[: items.shape[1]])
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)

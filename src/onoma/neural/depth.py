@@ -1,135 +1,183 @@
-"""A small causal transformer that spells a name from a state, code by code."""
+"""A small transformer over the codes of one name: spells the next item from a state."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.neural.blocks import CausalBlock
-from onoma.neural.device import autocast
-from onoma.neural.noise import Noise
+from onoma.neural.noise import Dropout, Noise
 
 
-@dataclass
+@dataclass(frozen=True)
 class DepthState:
-    """Keys and values of the levels already read, one list a block.
+    """Keys and values of the codes said so far.
 
-    Level 0 reads the context, which all beams of a row share: its tensors keep one column and are
-    broadcast, never copied. Each tensor is float[n, b, heads, width / heads].
+    Attributes:
+        context: one float[n, 1, 2 * width] a layer; a user's beams share it, it is never copied.
+        said: per code said, one float[n, b, 2 * width] a layer, in the order of the beams.
     """
 
-    context: Tensor
-    keys: list[list[Tensor]]
-    values: list[list[Tensor]]
+    context: tuple[Tensor, ...]
+    said: tuple[tuple[Tensor, ...], ...]
 
 
 class DepthDecoder(nn.Module):
-    """Logits of each code given the context and the codes before; one head a level.
+    """Position 0 reads the context, position ``l`` the code of level ``l - 1``; each answers the
+    next code through the head of its own level alone (RQ-Transformer, Lee et al., CVPR 2022).
+
+    Is a :class:`onoma.neural.beam.Speller`.
 
     Args:
         sizes: vocabulary of each level.
-        context_width: width of the state that is spelled.
-        width: inner width.
-        blocks: transformer blocks.
+        width: model width d, also of the context.
+        layers: number of blocks.
         heads: attention heads.
         dropout: rate inside the blocks.
-        noise: the model's randomness.
-
-    It is a :class:`onoma.neural.beam.Speller`.
+        expand: width of the feed-forward by ``width``.
+        noise: the model's randomness; its own where none is given.
+        tables: code embeddings to share, one ``nn.Embedding(sizes[l], width)`` a level; they
+            are then the inputs here as well.
+        tie: use the code embeddings as output weights too.
     """
 
     def __init__(
         self,
-        sizes: tuple[int, ...],
-        context_width: int,
+        sizes: Sequence[int],
         width: int,
-        blocks: int,
-        heads: int,
-        dropout: float,
-        noise: Noise,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        *,
+        expand: int = 4,
+        noise: Noise | None = None,
+        tables: nn.ModuleList | None = None,
+        tie: bool = False,
     ) -> None:
         super().__init__()
-        self.sizes = sizes
-        self.enter = nn.Linear(context_width, width)
-        self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.02)
-        self.codes = nn.ParameterList(torch.randn(size, width) * 0.02 for size in sizes[:-1])
+        noise = Noise() if noise is None else noise
+        self.sizes, self.width = tuple(int(size) for size in sizes), width
+        if tables is None:
+            tables = nn.ModuleList(nn.Embedding(size, width) for size in self.sizes)
+            for table in tables:
+                nn.init.normal_(table.weight, std=0.02)
+        self.tables = tables
+        self.positions = nn.Parameter(torch.randn(len(self.sizes), width) * 0.02)
+        self.input_dropout = Dropout(dropout, noise)
         self.blocks = nn.ModuleList(
-            CausalBlock(width, heads, 4, dropout, noise) for _ in range(blocks)
+            CausalBlock(width, heads, expand, dropout, noise) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.heads = nn.ModuleList(nn.Linear(width, size) for size in sizes)
+        self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
+        if tie:
+            for head, table in zip(self.heads, self.tables, strict=True):
+                head.weight = table.weight
 
     def forward(self, context: Tensor, codes: Tensor) -> list[Tensor]:
-        """Teacher forcing in one pass.
+        """Logits of every level in one pass, each given the true codes before it.
 
         Args:
-            context: float[m, context_width].
-            codes: int64[m, depth]; -1 after the end of a name.
+            context: float[m, width].
+            codes: int64[m, depth]; -1 after the end of a name, where the logits mean nothing.
 
         Returns:
-            One float[m, size] of logits a level.
+            One float[m, size] a level.
         """
-        read = codes.clamp(min=0)
-        entered = [self.enter(context)]
-        entered += [F.embedding(read[:, at], table) for at, table in enumerate(self.codes)]
-        x = torch.stack(entered, 1) + self.levels
+        parts = [context] + [
+            table(codes[:, level].clamp(min=0)) for level, table in enumerate(self.tables[:-1])
+        ]
+        x = self.input_dropout(torch.stack(parts, dim=1) + self.positions)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        return [head(x[:, at]) for at, head in enumerate(self.heads)]
+        return [head(x[:, level]) for level, head in enumerate(self.heads)]
 
-    def begin(self, context: Tensor) -> DepthState:
-        """The state before the first code, from float[n, context_width]."""
-        return DepthState(context, [[] for _ in self.blocks], [[] for _ in self.blocks])
+    def loss(self, context: Tensor, codes: Tensor) -> Tensor:
+        """Mean over names of minus log p(name): float32[] from the arguments of :meth:`forward`."""
+        logits = self.forward(context, codes)
+        total = [
+            F.cross_entropy(row.float(), codes[:, level], ignore_index=-1, reduction="sum")
+            for level, row in enumerate(logits)
+        ]
+        return torch.stack(total).sum() / max(len(codes), 1)
+
+    def begin(self, context: Tensor) -> tuple[Tensor, DepthState]:
+        """See :class:`onoma.neural.beam.Speller`; context is float[n, width]."""
+        return context[:, None, :], DepthState((), ())
 
     def step(
-        self, state: DepthState, level: int, codes: Tensor | None
-    ) -> tuple[Tensor, DepthState]:
-        """Logits float[n, b, size] of one level, after reading int64[n, b] codes."""
-        with autocast(state.context.device.type):
-            if codes is None:
-                x = self.enter(state.context)[:, None]
+        self, state: tuple[Tensor, DepthState], level: int, codes: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, DepthState]]:
+        """See :class:`onoma.neural.beam.Speller`."""
+        context, past = state
+        first = None
+        if codes is None:
+            x = context + self.positions[0]
+        else:
+            table = self.tables[level - 1].weight
+            if table.shape[0] <= codes.numel():
+                # What the first block makes of a code before it looks around depends on the code
+                # alone: computed once a code, not once a beam.
+                spoken = table + self.positions[level]
+                block = self.blocks[0]
+                ready = torch.cat([block.qkv(block.before_attention(spoken)), spoken], dim=1)
+                ready = F.embedding(codes, ready)
+                first, x = ready[..., : 3 * self.width], ready[..., 3 * self.width :]
             else:
-                x = F.embedding(codes, self.codes[level - 1])
-            x = x + self.levels[level]
-            for at, block in enumerate(self.blocks):
-                assert isinstance(block, CausalBlock)
-                x = self._attend(block, x, state.keys[at], state.values[at])
-            return self.heads[level](self.norm(x)), state
+                x = F.embedding(codes, table) + self.positions[level]
+        new = []
+        for layer, block in enumerate(self.blocks):
+            qkv = block.qkv(block.before_attention(x)) if first is None or layer else first
+            query, keys_values = qkv[..., : self.width], qkv[..., self.width :]
+            new.append(keys_values)
+            before = [] if codes is None else [past.context[layer]]
+            before += [said[layer] for said in past.said]
+            x = x + block.mix(_attend(query, [*before, keys_values], block.heads))
+            x = x + block.down(F.gelu(block.up(block.before_feed(x))))
+        logits = self.heads[level](self.norm(x))
+        if codes is None:
+            past = replace(past, context=tuple(new))
+        elif level + 1 < len(self.sizes):
+            past = replace(past, said=(*past.said, tuple(new)))
+        return logits, (context, past)
 
-    def _attend(
-        self, block: CausalBlock, x: Tensor, keys: list[Tensor], values: list[Tensor]
-    ) -> Tensor:
-        n, b, width = x.shape
-        qkv = block.qkv(block.before_attention(x)).view(n, b, 3, block.heads, -1)
-        q, k, v = qkv.unbind(2)
-        keys.append(k)
-        values.append(v)
-        scale = q.shape[-1] ** -0.5
-        weights = (
-            torch.stack([(q * key).sum(-1) for key in keys], -1).float().mul(scale).softmax(-1)
+    def reorder(
+        self, state: tuple[Tensor, DepthState], parents: Tensor
+    ) -> tuple[Tensor, DepthState]:
+        """See :class:`onoma.neural.beam.Speller`."""
+        context, past = state
+        if not past.said:
+            return state
+        beams = past.said[0][0].shape[1]
+        rows = (parents + torch.arange(len(parents), device=parents.device)[:, None] * beams).view(
+            -1
         )
-        weights = weights.to(x.dtype)
-        seen = sum(
-            (weights[..., at, None] * value for at, value in enumerate(values)),
-            start=torch.zeros((), dtype=x.dtype, device=x.device),
+        said = tuple(
+            tuple(
+                cached.reshape(-1, cached.shape[-1]).index_select(0, rows).view(*parents.shape, -1)
+                for cached in position
+            )
+            for position in past.said
         )
-        x = x + block.mix(seen.reshape(n, b, width))
-        out: Tensor = x + block.down(F.gelu(block.up(block.before_feed(x))))
-        return out
+        return context, replace(past, said=said)
 
-    def reorder(self, state: DepthState, parents: Tensor) -> DepthState:
-        """The state of beams int64[n, b'], each a column of the beams before."""
 
-        def pick(tensors: list[Tensor]) -> list[Tensor]:
-            return tensors[:1] + [
-                t.gather(1, parents[:, :, None, None].expand(-1, -1, *t.shape[2:]))
-                for t in tensors[1:]
-            ]
+def _attend(query: Tensor, cached: list[Tensor], heads: int) -> Tensor:
+    """Attention of one query a beam over a few positions; float[n, b, width].
 
-        return DepthState(
-            state.context, [pick(k) for k in state.keys], [pick(v) for v in state.values]
-        )
+    A handful of keys is too few for matrix kernels: products and sums over whole batches are
+    several times as fast, and a context of one row broadcasts over the beams.
+    """
+    n, b, width = query.shape
+    q = query.reshape(n, b, heads, -1) * (width // heads) ** -0.5
+    keys = [c[..., :width].unflatten(-1, (heads, -1)) for c in cached]
+    values = [c[..., width:].unflatten(-1, (heads, -1)) for c in cached]
+    weights = torch.stack([(q * key).sum(-1) for key in keys]).float().softmax(0).to(q.dtype)
+    out = weights[0][..., None] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        out = torch.addcmul(out, weight[..., None], value)
+    return out.reshape(n, b, width)

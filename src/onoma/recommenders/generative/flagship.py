@@ -42,6 +42,7 @@ class FlagshipSettings(TransformerSettings):
             quantised) and settings of the method.
         depth_width: width of the depth decoder.
         depth_blocks: its blocks.
+        depth_heads: its attention heads.
         depth_dropout: its dropout.
         distil: share of positions where the depth decoder learns to spell an item drawn from the
             dense head instead of the target, so that the two heads agree.
@@ -54,6 +55,7 @@ class FlagshipSettings(TransformerSettings):
     index: dict[str, Any] = {"method": "rqkmeans"}
     depth_width: int = Field(default=128, ge=4)
     depth_blocks: int = Field(default=2, ge=1)
+    depth_heads: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
     distil: float = Field(default=0.5, ge=0, le=1)
     beam: int = Field(default=50, ge=1)
@@ -82,14 +84,14 @@ class FlagshipModule(ItemSequenceModule):
             settings.input_dropout,
             self.noise,
         )
+        self.enter = nn.Linear(width, settings.depth_width)
         self.depth = DepthDecoder(
             index.sizes,
-            width,
             settings.depth_width,
             settings.depth_blocks,
-            2,
+            settings.depth_heads,
             settings.depth_dropout,
-            self.noise,
+            noise=self.noise,
         )
 
     content: Tensor
@@ -115,16 +117,8 @@ class FlagshipModule(ItemSequenceModule):
 
     def spelling_loss(self, states: Tensor, items: Tensor) -> Tensor:
         """Mean negative log-probability of the names of int64[m] items given float32[m, d]."""
-        names = self.codes[items]
         with autocast(states.device.type):
-            logits = self.depth(states, names)
-        total = states.new_zeros(())
-        for level, guess in enumerate(logits):
-            # A name that ended before this level has no code to spell.
-            total = total + nn.functional.cross_entropy(
-                guess.float(), names[:, level], ignore_index=-1, reduction="sum"
-            )
-        return total / len(items)
+            return self.depth.loss(self.enter(states), self.codes[items])
 
 
 def _with_padding(vectors: Tensor) -> Tensor:
@@ -222,7 +216,9 @@ class Flagship(TransformerRecommender):
             int64[n, beam] items, -1 where there are no more; float32[n, beam] log-probabilities.
         """
         assert self.index is not None
-        items, scores = beam_search(self.module.depth, states, self.index.trie, beam)
+        with autocast(states.device.type):
+            context = self.module.enter(states)
+            items, scores = beam_search(self.module.depth, context, self.index.trie, beam)
         return items.cpu(), scores.cpu()
 
     def save(self, folder: str | Path) -> None:
