@@ -25,7 +25,13 @@ def print_table(table: Table) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    if not console.is_terminal:
+        console = Console(width=200)
+    # Above the table, not as its title: a title is wrapped to the width of the columns.
+    title, table.title = table.title, None
+    if title:
+        console.print(title, highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
 
 
 def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -34,7 +40,7 @@ def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> T
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table = Table(title=title or None, box=SIMPLE_HEAD, show_edge=False)
     for place, name in enumerate(head):
         table.add_column(escape(name), justify="left" if place == 0 else "right")
     for row in rows:

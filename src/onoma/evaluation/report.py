@@ -138,7 +138,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         key = f"{name}@{k}"
         if key in test:
             low, high = _interval(test, key)
-            small = "test" if low is None else f"{number(low)} to {number(high)}, 95 %"
+            small = "test" if low is None else f"{number(low)} to {number(high)}"
             entries.append((label, number(test[key]), small))
     if data:
         small = f"{number(data.get('users'))} users, {number(data.get('items'))} items"

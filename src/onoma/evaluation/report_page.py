@@ -104,7 +104,7 @@ def line_chart(
     points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if len(points) < 2:
         return ""
-    width, height, left, right, top, bottom = 460, 210, 52, 14, 14, 28
+    width, height, left, right, top, bottom = 460, 220, 52, 14, 26, 28
     ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
     low, high = ticks[0], ticks[-1]
     first, last = points[0][0], points[-1][0]
@@ -139,9 +139,8 @@ def line_chart(
     if mark is not None:
         x, y = at(*points[mark])
         anchor = "end" if x > width / 2 else "start"
-        over = y - 10 if y - 10 > top + 8 else y + 18
         parts.append(
-            f'<text class="said" x="{x:.1f}" y="{over:.1f}" text-anchor="{anchor}">'
+            f'<text class="said" x="{x:.1f}" y="{y - 10:.1f}" text-anchor="{anchor}">'
             f"{points[mark][1]:.{decimals}f}</text>"
         )
     return (
@@ -193,8 +192,9 @@ def dot_chart(title: str, dots: Sequence[Dot], zero: bool = False) -> str:
         y = place * row + 26
         kind = "best" if dot.ours else "other"
         sign = "+" if zero else ""
+        label = dot.label if len(dot.label) <= 46 else dot.label[:45] + "…"
         parts.append(
-            f'<text class="name" x="{left}" y="{y - 11}">{esc(dot.label)}</text>'
+            f'<text class="name" x="{left}" y="{y - 11}">{esc(label)}</text>'
             f'<text class="said" x="{width - right}" y="{y - 11}" text-anchor="end">'
             f"{dot.value:{sign}.4f}</text>"
         )
@@ -237,7 +237,7 @@ main{max-width:980px;margin:0 auto;padding:28px 16px 64px}
 h1{margin:0;font-size:1.7rem;letter-spacing:-.01em;overflow-wrap:anywhere}
 h2{margin:40px 0 8px;font-size:1.15rem}
 .sub{margin:4px 0 20px;color:var(--soft)}
-.note{margin:0 0 12px;color:var(--soft);font-size:.9rem;max-width:70ch}
+.note{margin:0 0 12px;color:var(--soft);font-size:.9rem}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}
 .label,.small{color:var(--soft);font-size:.8rem}
@@ -246,7 +246,7 @@ h2{margin:40px 0 8px;font-size:1.15rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:7px 12px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 thead th{border-top:0;color:var(--soft);font-weight:500;font-size:.82rem}
-th:first-child{text-align:left;font-weight:400;white-space:normal;min-width:9rem}
+th:first-child{text-align:left;font-weight:400;white-space:normal;min-width:11rem}
 thead th:first-child{font-weight:500}
 tr.ours th,tr.ours td{background:var(--tint);font-weight:600}
 tr.ours .small{font-weight:400}
@@ -258,7 +258,7 @@ vertical-align:middle;margin-left:8px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:12px 14px}
 figcaption{font-size:.9rem;font-weight:600;margin-bottom:6px}
-svg{display:block;width:100%;height:auto;overflow:visible}
+svg{display:block;width:100%;max-width:620px;height:auto;overflow:visible}
 svg text{font-size:11.5px;fill:var(--soft);font-family:inherit}
 svg text.name,svg text.said{fill:var(--ink);font-size:12.5px}
 svg text.said{font-weight:600}
