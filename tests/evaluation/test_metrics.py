@@ -52,9 +52,10 @@ def test_equal_to_trec_eval(case):
     for q in range(len(items)):
         for k in KS:
             for name, trec in TREC.items():
-                assert ours[f"{name}@{k}"][q] == pytest.approx(theirs[str(q)][f"{trec}_{k}"], abs=1e-9)
-            cut = {d: s for d, s in run[str(q)].items() if -s < k}
-            best = pytrec_eval.RelevanceEvaluator(judgements, {"recip_rank"}).evaluate({str(q): cut})
+                expected = theirs[str(q)][f"{trec}_{k}"]
+                assert ours[f"{name}@{k}"][q] == pytest.approx(expected, abs=1e-9)
+            cut = {str(q): {d: s for d, s in run[str(q)].items() if -s < k}}
+            best = pytrec_eval.RelevanceEvaluator(judgements, {"recip_rank"}).evaluate(cut)
             assert ours[f"mrr@{k}"][q] == pytest.approx(best[str(q)]["recip_rank"], abs=1e-9)
 
 

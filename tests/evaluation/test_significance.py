@@ -57,6 +57,7 @@ def test_a_true_difference_is_found_and_noise_is_not():
 def test_many_tests_and_seeds():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     mean, low, high = seeds_ci([0.09, 0.10, 0.11])
-    assert mean == pytest.approx(0.1) and high - mean == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-3)
+    assert mean == pytest.approx(0.1)
+    assert high - mean == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-3)
     assert low < mean
     assert seeds_ci([0.1])[1] == -np.inf

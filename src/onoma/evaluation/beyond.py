@@ -13,8 +13,8 @@ FORMULAS = {
     "coverage": "items shown to anybody in the first k / items of the catalogue",
     "gini": "Gini coefficient of how often each item of the catalogue is shown"
     " (0: all equally, 1: one item only)",
-    "novelty": "mean of -log2((c + 1) / (total + items)) over shown items, c training count, in bits"
-    " (Castells et al., 2015)",
+    "novelty": "mean of -log2((c + 1) / (total + items)) over shown items, c training count, in"
+    " bits (Castells et al., 2015)",
     "intra_list_distance": "mean over pairs of a list of 1 - cosine of content vectors"
     " (Ziegler et al., 2005)",
     "popularity_lift": "(mean training count of shown items - of history items) / of history items"
