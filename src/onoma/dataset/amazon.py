@@ -17,7 +17,7 @@ import polars as pl
 
 from onoma.dataset.dataset import Dataset
 from onoma.dataset.plain import plain
-from onoma.dataset.records import json_record, record_batches
+from onoma.dataset.records import as_text, json_record, record_batches
 from onoma.dataset.rejects import Rejects
 from onoma.dataset.separated import suffix
 from onoma.dataset.tables import from_records, read_table
@@ -158,7 +158,8 @@ def literal_record(line: str) -> dict[str, Any]:
             raise ValueError("neither JSON nor literals") from None
         if not isinstance(record, dict):
             raise ValueError("not an object") from None
-        return {str(key): value for key, value in record.items()}
+        record = {str(key): value for key, value in record.items()}
+        return as_text(record) if "\\" in line else record
 
 
 def _metadata(

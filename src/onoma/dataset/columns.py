@@ -27,7 +27,7 @@ def _blank(column: str) -> pl.Expr:
     return pl.when(text.is_in(_MISSING)).then(None).otherwise(text)
 
 
-def _id(column: str, dtype: pl.DataType) -> pl.Expr:
+def _id(column: str, dtype: pl.DataType, verbatim: bool) -> pl.Expr:
     if dtype.is_float():
         # A column of whole numbers that once had gaps: 17.0 is the id 17.
         number = pl.col(column)
@@ -36,9 +36,10 @@ def _id(column: str, dtype: pl.DataType) -> pl.Expr:
             pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String))
             .when(number.is_nan()).then(None).otherwise(number.cast(pl.String))
         )
-    if dtype == pl.String:
-        return _blank(column)
-    return pl.col(column).cast(pl.String, strict=False)
+    text = pl.col(column).cast(pl.String, strict=False)
+    if verbatim:
+        return pl.when(text != "").then(text)
+    return _blank(column) if dtype == pl.String else text
 
 
 def _time(column: str, dtype: pl.DataType, dates: Sequence[str]) -> pl.Expr:
@@ -94,8 +95,10 @@ def _shown(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.String, strict=False).fill_null("?").str.slice(0, 60)
 
 
-def _id_trouble(column: str, dtype: pl.DataType) -> list[tuple[pl.Expr, pl.Expr]]:
-    value = _id(column, dtype)
+def _id_trouble(
+    column: str, dtype: pl.DataType, verbatim: bool
+) -> list[tuple[pl.Expr, pl.Expr]]:
+    value = _id(column, dtype, verbatim)
     kind = column.removesuffix("_id")
     return [
         (value.is_null(), pl.lit(f"no {kind} id")),
@@ -104,20 +107,25 @@ def _id_trouble(column: str, dtype: pl.DataType) -> list[tuple[pl.Expr, pl.Expr]
     ]
 
 
-def log_columns(frame: pl.LazyFrame, schema: pl.Schema, dates: Sequence[str]) -> pl.LazyFrame:
+def log_columns(
+    frame: pl.LazyFrame, schema: pl.Schema, dates: Sequence[str], verbatim: bool = False
+) -> pl.LazyFrame:
     """Cast the columns of a log and mark its bad rows.
 
     Args:
         frame: columns ``user_id``, ``item_id`` and any others, of any type.
         schema: of the frame.
         dates: formats for timestamps that are text.
+        verbatim: ids are taken as they are; else blanks around them go, and words for nothing
+            (NaN, null, None) are nothing.
 
     Returns:
         The frame with String ids, Int64 ``timestamp`` in the file's own unit, Float32 ``rating``
         and ``weight``, and ``_why`` (String): null for a good row.
     """
-    trouble = _id_trouble("user_id", schema["user_id"]) + _id_trouble("item_id", schema["item_id"])
-    casts = [_id(c, schema[c]).alias(c) for c in ("user_id", "item_id")]
+    keys = ("user_id", "item_id")
+    trouble = [each for c in keys for each in _id_trouble(c, schema[c], verbatim)]
+    casts = [_id(c, schema[c], verbatim).alias(c) for c in keys]
     if "timestamp" in schema:
         moment, dtype = _time("timestamp", schema["timestamp"], dates), schema["timestamp"]
         casts.append(moment.alias("timestamp"))
@@ -138,27 +146,31 @@ def log_columns(frame: pl.LazyFrame, schema: pl.Schema, dates: Sequence[str]) ->
     return frame.with_columns(*casts, _first(trouble))
 
 
-def entity_columns(frame: pl.LazyFrame, schema: pl.Schema, key: str) -> pl.LazyFrame:
+def entity_columns(
+    frame: pl.LazyFrame, schema: pl.Schema, key: str, verbatim: bool = False
+) -> pl.LazyFrame:
     """Cast the id of a catalogue or user table and mark rows without one."""
-    casts = [_id(key, schema[key]).alias(key)]
+    casts = [_id(key, schema[key], verbatim).alias(key)]
     if "title" in schema and schema["title"] != pl.String:
         title = pl.col("title")
         text = title.list.join(" ") if schema["title"] == pl.List(pl.String) else title.cast(
             pl.String, strict=False)
         casts.append(text.alias("title"))
-    return frame.with_columns(*casts, _first(_id_trouble(key, schema[key])))
+    return frame.with_columns(*casts, _first(_id_trouble(key, schema[key], verbatim)))
 
 
 def _first(trouble: list[tuple[pl.Expr, pl.Expr]]) -> pl.Expr:
     return pl.coalesce([pl.when(bad).then(reason) for bad, reason in trouble]).alias("_why")
 
 
-def marked(frame: pl.LazyFrame, role: str, dates: Sequence[str]) -> pl.LazyFrame:
+def marked(
+    frame: pl.LazyFrame, role: str, dates: Sequence[str], verbatim: bool = False
+) -> pl.LazyFrame:
     """The columns of a role cast, ``_why`` added."""
     schema = frame.collect_schema()
     if role == "interactions":
-        return log_columns(frame, schema, dates)
-    return entity_columns(frame, schema, NEEDED[role][0])
+        return log_columns(frame, schema, dates, verbatim)
+    return entity_columns(frame, schema, NEEDED[role][0], verbatim)
 
 
 def dates_of(head: pl.DataFrame) -> list[str]:

@@ -31,7 +31,14 @@ def json_record(line: str) -> dict[str, Any]:
         raise ValueError("nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError("not an object")
-    return record
+    return as_text(record) if "\\u" in line else record
+
+
+def as_text(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without lone surrogates, which JSON and Python may escape but no text holds."""
+    plain = json.dumps(record, ensure_ascii=False, default=str).encode("utf-8", "replace")
+    out: dict[str, Any] = json.loads(plain)
+    return out
 
 
 def json_batches(
@@ -92,7 +99,10 @@ def collected(
         if dates is None:
             dates = dates_of(frame.head(1000))
         frame = marked(frame.lazy(), role, dates).collect()
-        frames.append(without_bad(frame, path, rejects))
+        if frame["_why"].null_count() < frame.height:
+            raw = {place: _text(record) or "" for place, record in batch}
+            frame = without_bad(frame, path, rejects, raw=raw)
+        frames.append(frame)
     if not frames:
         raise OnomaError("no usable rows", where=str(path))
     return _stacked(frames)
@@ -115,10 +125,11 @@ def column_of(values: list[Any], one_value: bool = False) -> pl.Series:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        # A lone surrogate is legal in JSON and is not text.
-        return value if value is None else value.encode("utf-8", "replace").decode()
-    return json.dumps(value, ensure_ascii=False, default=str)[:LONGEST_ROW]
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, default=str)[:LONGEST_ROW]
+    return str(value)
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:

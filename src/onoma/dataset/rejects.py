@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -109,16 +110,32 @@ def shorten(text: str) -> str:
 
 
 def without_bad(
-    frame: pl.DataFrame, path: Path, rejects: Rejects, place: str = "line"
+    frame: pl.DataFrame, path: Path, rejects: Rejects, unit: str = "line",
+    raw: Mapping[int, str] | None = None,
 ) -> pl.DataFrame:
-    """The rows whose ``_why`` is null; the others go to ``rejects`` by their ``_place``."""
+    """The rows whose ``_why`` is null; the others go to ``rejects``.
+
+    Args:
+        frame: with ``_why`` and ``_place``.
+        path: of the file.
+        rejects: takes them.
+        unit: what a place counts.
+        raw: the text of each place, as the file has it; else the row as read, in JSON.
+
+    Raises:
+        OnomaError: more than the policy allows.
+    """
     if frame["_why"].null_count() == frame.height:
         return frame
     bad = frame.filter(pl.col("_why").is_not_null())
-    values = [c for c in bad.columns if c not in ("_why", "_place")]
-    rows = bad.select(
-        pl.col("_place").alias("place"), pl.col("_why").alias("reason"),
-        pl.struct(values).struct.json_encode().str.slice(0, LONGEST_ROW).alias("row"),
-    )
-    rejects.add(path, rows, place)
+    places = bad["_place"].cast(pl.Int64)
+    if raw is not None:
+        text = pl.Series([raw[place] for place in places], dtype=pl.String)
+    else:
+        values = [c for c in bad.columns if c not in ("_why", "_place")]
+        text = bad.select(pl.struct(values).struct.json_encode()).to_series()
+    rows = pl.DataFrame({
+        "place": places, "reason": bad["_why"], "row": text.str.slice(0, LONGEST_ROW),
+    })
+    rejects.add(path, rows, unit)
     return frame.filter(pl.col("_why").is_null())

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from onoma.dataset.columns import dates_of, marked
-from onoma.dataset.naming import canonical, typed_header
+from onoma.dataset.columns import TimeUnit, dates_of, in_seconds, marked, time_unit
+from onoma.dataset.naming import NEEDED, canonical, typed_header
 from onoma.dataset.rejects import LONGEST_ROW, Rejects, without_bad
 from onoma.errors import OnomaError
 
@@ -28,7 +28,8 @@ def suffix(path: Path) -> str:
 
 def separated(
     text: Path, path: Path, role: str, rename: Mapping[str, str] | None,
-    columns: Sequence[str] | None, delimiter: str | None, quoted: bool, rejects: Rejects,
+    columns: Sequence[str] | None, delimiter: str | None, quoted: bool, unit: TimeUnit | None,
+    rejects: Rejects,
 ) -> pl.DataFrame:
     with text.open(encoding="utf-8", newline="") as lines:
         first = lines.readline(1 << 20).rstrip("\r\n")
@@ -52,7 +53,7 @@ def separated(
     ]
     frame = None
     if len(delimiter.encode()) == 1:
-        frame = _fast(text, order, role, delimiter, quoted, header)
+        frame = _fast(text, order, role, delimiter, quoted, header, unit)
     if frame is None:
         # Something is odd: read line by line, so that each bad row has its own line number.
         frame = _slow(text, path, order, role, delimiter, quoted, header, rejects)
@@ -60,7 +61,8 @@ def separated(
 
 
 def _fast(
-    text: Path, order: list[str], role: str, delimiter: str, quoted: bool, header: bool
+    text: Path, order: list[str], role: str, delimiter: str, quoted: bool, header: bool,
+    unit: TimeUnit | None,
 ) -> pl.DataFrame | None:
     """The table by the streaming engine; None if any row is not as it should be."""
     def scan(rows: int | None = None) -> pl.LazyFrame:
@@ -78,6 +80,15 @@ def _fast(
         return None
     # Too few fields read as nulls at the end, so a null there needs the careful way.
     whole = frame["_why"].null_count() == frame.height and frame[order[-1]].null_count() == 0
+    if not whole:
+        return None
+    # Rows are not lines where a quoted field holds a line break: what is refused later must be
+    # read line by line too.
+    if role != "interactions":
+        whole = not frame[NEEDED[role][0]].is_duplicated().any()
+    elif "timestamp" in frame.columns:
+        timed = in_seconds(frame, unit or time_unit(frame["timestamp"]))
+        whole = timed["_why"].null_count() == timed.height
     return frame if whole else None
 
 
@@ -131,6 +142,7 @@ def _slow(
 ) -> pl.DataFrame:
     done: list[pl.DataFrame] = []
     good: list[list[str]] = []
+    raw: dict[int, str] = {}
     places: list[int] = []
     bad: list[tuple[int, str, str]] = []
     dates: list[str] | None = None
@@ -150,8 +162,9 @@ def _slow(
             dates = dates_of(frame.head(1000))
         frame = frame.with_columns(pl.Series("_place", places, dtype=pl.Int64))
         frame = marked(frame.lazy(), role, dates).collect()
-        done.append(without_bad(frame, path, rejects))
+        done.append(without_bad(frame, path, rejects, raw=raw))
         good.clear()
+        raw.clear()
         places.clear()
 
     for number, line, fields in _rows(text, delimiter, quoted, header):
@@ -163,6 +176,7 @@ def _slow(
         else:
             good.append(fields)
             places.append(number)
+            raw[number] = line
         if len(good) + len(bad) >= _BATCH:
             flush()
     flush()

@@ -105,7 +105,7 @@ def synthesize(
 def _pick(rng: np.random.Generator, weight: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     mass = np.cumsum(weight)
     found = np.searchsorted(mass, rng.random(n) * mass[-1], side="right")
-    return np.minimum(found, len(weight) - 1).astype(np.int64)
+    return np.asarray(np.minimum(found, len(weight) - 1), dtype=np.int64)
 
 
 def _successors(

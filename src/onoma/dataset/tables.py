@@ -99,7 +99,7 @@ def read_table(
         return finished(frame, path, role, unit, rejects)
     quoted = form == "csv" if quoted is None else quoted
     with plain(path, encoding, replace=replace) as text:
-        frame = separated(text, path, role, rename, columns, delimiter, quoted, rejects)
+        frame = separated(text, path, role, rename, columns, delimiter, quoted, unit, rejects)
     return finished(frame, path, role, unit, rejects)
 
 
@@ -149,7 +149,7 @@ def _parquet(
                 )
         temporal = role == "interactions" and frame.schema.get("timestamp", pl.Null).is_temporal()
         frame = frame.with_row_index("_place", offset=1)
-        frame = marked(frame.lazy(), role, dates).collect()
+        frame = marked(frame.lazy(), role, dates, verbatim=True).collect()
         return finished(frame, path, role, "s" if temporal or dates else unit, rejects, "row")
 
 
