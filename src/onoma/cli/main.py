@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, ClassVar, NoReturn
 
 import typer
@@ -112,7 +111,7 @@ class Verbs(TyperGroup):
         if isinstance(found, typer.Typer):
             there = {command.name for command in found.registered_commands}
             for name, target in verb.more:
-                if name not in there and find_spec(target.partition(":")[0]):
+                if name not in there:
                     found.command(name)(_find(target))
         else:
             wrapped = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
