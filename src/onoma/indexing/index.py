@@ -156,7 +156,7 @@ class IndexMethod(ABC):
     def build(
         self, split: Split, vectors: NDArray[np.float32] | None = None, seed: int = 0
     ) -> ItemIndex:
-        """Name every item of the catalogue; reads ``split.train`` at most, never validation or test.
+        """Name every item; reads ``split.train`` at most, never validation or test.
 
         Args:
             split: the data.

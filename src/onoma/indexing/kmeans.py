@@ -65,9 +65,7 @@ def kmeans(
         last = total
         count = torch.bincount(found, minlength=k)
         sums = torch.zeros_like(centroids).index_add_(0, found, points)
-        centroids = torch.where(
-            count[:, None] > 0, sums / count.clamp(min=1)[:, None], centroids
-        )
+        centroids = torch.where(count[:, None] > 0, sums / count.clamp(min=1)[:, None], centroids)
         empty = torch.nonzero(count == 0)[:, 0]
         if len(empty):
             worst = distance.topk(min(len(empty), len(points))).indices

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onoma.indexing.trie import Level, Trie, list_children
+from onoma.indexing.trie import Level, Trie
 
 _CELLS = 1 << 20  # logits of a step: small enough for the second-level cache, large enough for BLAS
 _GROUPS = (16, 8, 4)
@@ -112,63 +112,49 @@ def extend(
         Of the kept beams, best first: float32[n, b'] scores, int64[n, b'] parents (columns of
         the beams before), int64[n, b'] codes, int64[n, b'] nodes of the next level.
     """
-    logits = logits.float()
-    base = scores - torch.logsumexp(logits, dim=-1)
-    if level.blocked is not None and level.next is not None:
-        return _extend_dense(level, level.blocked, level.next, logits, base, nodes, beam)
-    return _extend_listed(level, logits, base, nodes, beam)
-
-
-def _extend_dense(
-    level: Level, blocked: Tensor, following: Tensor, logits: Tensor, base: Tensor,
-    nodes: Tensor, beam: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Many codes allowed: mask the whole vocabulary."""
-    n, b, size = logits.shape
-    mask = blocked.index_select(0, nodes.view(-1)).view(n, b, size)
-    total = (logits + base[:, :, None]).masked_fill_(mask, -torch.inf)
+    logp = torch.log_softmax(logits.float(), dim=-1)
+    if level.penalty is None:
+        return _extend_listed(level, logp, scores, nodes, beam)
+    # Many codes are allowed: mask the whole vocabulary.
+    n, b, size = logp.shape
+    total = level.mask_(logp.add_(scores[:, :, None]), nodes)
     scores, at = largest(total.view(n, b * size), min(beam, b * size))
     parents = at // size
     codes = at - parents * size
-    below = following.view(-1)[nodes.gather(1, parents) * size + codes].long()
-    return scores, parents, codes, below.masked_fill_(scores == -torch.inf, level.children)
+    # Where the score is -inf the table leads to the dead node by itself.
+    return scores, parents, codes, level.follow(nodes.gather(1, parents), codes)
 
 
 def _extend_listed(
-    level: Level, logits: Tensor, base: Tensor, nodes: Tensor, beam: int
+    level: Level, logp: Tensor, scores: Tensor, nodes: Tensor, beam: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Few codes allowed: list them all, one row of candidates a user as long as the longest."""
-    n, b, size = logits.shape
-    rows, children = list_children(level, nodes.reshape(-1))
-    codes = level.codes[children]
+    n, b, size = logp.shape
+    rows, children, codes = level.children_of(nodes.reshape(-1))
+    if not len(rows):  # only dead beams
+        none = torch.zeros(n, 1, dtype=torch.int64, device=nodes.device)
+        return none.float() - torch.inf, none, none, none + level.children
     if level.ends:
         ended = codes == size
         codes = codes.masked_fill(ended, 0)
-    total = logits.reshape(-1)[rows * size + codes] + base.view(-1)[rows]
-    users = rows // b
+    total = logp.view(-1).index_select(0, rows * size + codes)
     if level.ends:
-        # base holds the normaliser, which an end does not pay: its score is the beam's own.
-        ends = ended.nonzero()[:, 0]
-        paid = base.view(-1)[rows[ends]] + torch.logsumexp(
-            logits.reshape(-1, size)[rows[ends]], dim=-1
-        )
-        total[ends] = paid
+        total.masked_fill_(ended, 0)  # an end is certain
+    total += scores.reshape(-1).index_select(0, rows)
+    users = rows // b
     count = torch.bincount(users, minlength=n)
-    width = int(count.max()) if len(rows) else 0
     start = count.cumsum(0) - count
-    table = torch.full((n, max(width, 1)), -torch.inf, device=logits.device)
-    column = torch.arange(len(rows), device=rows.device) - start[users]
-    table[users, column] = total
-    scores, at = largest(table, min(beam, table.shape[1]))
+    width = int(count.max())
+    place = torch.arange(len(rows), device=rows.device)
+    place += (torch.arange(n, device=rows.device) * width - start).index_select(0, users)
+    table = torch.full((n * width,), -torch.inf, device=logp.device)
+    table[place] = total
+    scores, at = largest(table.view(n, width), min(beam, width))
     dead = scores == -torch.inf
-    if not len(rows):
-        empty = torch.zeros_like(at)
-        return scores, empty, empty, empty + level.children
     pick = (at + start[:, None]).clamp_(max=len(rows) - 1)
-    parents = (rows[pick] % b).masked_fill_(dead, 0)
     return (
         scores,
-        parents,
+        (rows[pick] % b).masked_fill_(dead, 0),
         codes[pick].masked_fill_(dead, 0),
         children[pick].masked_fill_(dead, level.children),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,11 @@ class DepthState:
 
 
 class DepthDecoder(nn.Module):
-    """Position 0 reads the context, position ``l`` the code of level ``l - 1``; each answers the
-    next code through the head of its own level alone (RQ-Transformer, Lee et al., CVPR 2022).
+    """Logits of each code given a context and the codes before it.
 
-    Is a :class:`onoma.neural.beam.Speller`.
+    Position 0 reads the context, position ``l`` the code of level ``l - 1``; each answers through
+    the head of its own level alone (the depth transformer of RQ-Transformer, Lee et al., CVPR
+    2022). Is a :class:`onoma.neural.beam.Speller`.
 
     Args:
         sizes: vocabulary of each level.
@@ -64,7 +66,7 @@ class DepthDecoder(nn.Module):
         if tables is None:
             tables = nn.ModuleList(nn.Embedding(size, width) for size in self.sizes)
             for table in tables:
-                nn.init.normal_(table.weight, std=0.02)
+                nn.init.normal_(cast(nn.Embedding, table).weight, std=0.02)
         self.tables = tables
         self.positions = nn.Parameter(torch.randn(len(self.sizes), width) * 0.02)
         self.input_dropout = Dropout(dropout, noise)
@@ -114,23 +116,23 @@ class DepthDecoder(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, DepthState]]:
         """See :class:`onoma.neural.beam.Speller`."""
         context, past = state
+        blocks = [cast(CausalBlock, block) for block in self.blocks]
         first = None
         if codes is None:
             x = context + self.positions[0]
         else:
-            table = self.tables[level - 1].weight
+            table = cast(nn.Embedding, self.tables[level - 1]).weight
             if table.shape[0] <= codes.numel():
                 # What the first block makes of a code before it looks around depends on the code
                 # alone: computed once a code, not once a beam.
                 spoken = table + self.positions[level]
-                block = self.blocks[0]
-                ready = torch.cat([block.qkv(block.before_attention(spoken)), spoken], dim=1)
-                ready = F.embedding(codes, ready)
-                first, x = ready[..., : 3 * self.width], ready[..., 3 * self.width :]
+                block = blocks[0]
+                first = F.embedding(codes, block.qkv(block.before_attention(spoken)))
+                x = F.embedding(codes, spoken)
             else:
                 x = F.embedding(codes, table) + self.positions[level]
         new = []
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(blocks):
             qkv = block.qkv(block.before_attention(x)) if first is None or layer else first
             query, keys_values = qkv[..., : self.width], qkv[..., self.width :]
             new.append(keys_values)
@@ -174,8 +176,8 @@ def _attend(query: Tensor, cached: list[Tensor], heads: int) -> Tensor:
     """
     n, b, width = query.shape
     q = query.reshape(n, b, heads, -1) * (width // heads) ** -0.5
-    keys = [c[..., :width].unflatten(-1, (heads, -1)) for c in cached]
-    values = [c[..., width:].unflatten(-1, (heads, -1)) for c in cached]
+    split = [c.view(*c.shape[:2], 2, heads, -1).unbind(2) for c in cached]
+    keys, values = [pair[0] for pair in split], [pair[1] for pair in split]
     weights = torch.stack([(q * key).sum(-1) for key in keys]).float().softmax(0).to(q.dtype)
     out = weights[0][..., None] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):

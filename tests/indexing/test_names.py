@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+
+from onoma.errors import OnomaError
+from onoma.indexing import Health, ItemIndex, build
+
+
+def clustered(n, dim=16, clusters=20, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(clusters, dim)) * 3
+    return (centres[rng.integers(0, clusters, n)] + rng.normal(size=(n, dim))).astype(np.float32)
+
+
+def named(method, n=600, seed=0, **settings):
+    way = build(method, **settings)
+    if method == "random":
+        return way.name_count(n, seed)
+    return way.name_vectors(clustered(n), seed)
+
+
+def unique(codes):
+    return len(np.unique(codes, axis=0))
+
+
+@pytest.mark.parametrize("method", ["random", "rqkmeans"])
+def test_contract_of_every_method(method, tmp_path):
+    index = named(method)
+    assert index.codes.dtype == np.int32 and index.codes.shape == (600, index.depth)
+    assert unique(index.codes) == 600
+    assert np.array_equal(index.codes, named(method).codes)
+    assert not np.array_equal(index.codes, named(method, seed=1).codes)
+
+    loaded = ItemIndex.load(index.save(tmp_path))
+    assert np.array_equal(loaded.codes, index.codes)
+    assert (loaded.sizes, loaded.method, loaded.meta) == (index.sizes, index.method, index.meta)
+
+    new = clustered(200, seed=5)
+    names = loaded.assign(new)
+    assert np.array_equal(names, index.assign(new))
+    grown = loaded.extended(names)
+    assert unique(grown.codes) == 800 and grown.trie.n_items == 800
+    assert unique(grown.extended(grown.assign(new)).codes) == 1000
+
+
+def test_near_items_share_prefixes_and_levels_explain_more_and_more():
+    vectors = clustered(2000)
+    index = build("rqkmeans", size=20).name_vectors(vectors)
+    left = index.meta["unexplained"]
+    assert left[0] < 0.25 and left == sorted(left, reverse=True)
+    first = index.codes[:, 0]
+    for code in np.unique(first):
+        assert vectors[first == code].var(axis=0).sum() < 0.5 * vectors.var(axis=0).sum()
+
+
+def test_equal_and_empty_vectors_get_different_names():
+    vectors = clustered(1000)
+    vectors[:400] = vectors[0]  # more than one vocabulary of 256 can tell apart
+    vectors[400:700] = 0
+    index = build("rqkmeans").name_vectors(vectors)
+    assert unique(index.codes) == 1000
+    assert index.sizes[-1] >= 400 > 256
+    assert index.meta["without_signal"] == 300
+    assert len(np.unique(index.codes[400:700, 0])) == 1
+    assert Health.of(index).before.largest == 400
+    # Order within a group must not tell the order of the catalogue.
+    assert not np.array_equal(index.codes[:400, -1], np.arange(400))
+    new = np.concatenate([vectors[:5], np.zeros((5, 16), np.float32)])
+    assert unique(index.extended(index.assign(new)).codes) == 1010
+
+
+def test_new_item_takes_the_nearest_prefix_and_its_first_free_code():
+    index = named("rqkmeans", size=8, levels=1)
+    name = index.assign(clustered(600)[:1])[0]
+    assert name[0] == index.codes[0, 0]
+    assert name[1] == index.codes[index.codes[:, 0] == name[0], 1].max() + 1
+
+
+def test_full_prefixes_overflow_to_the_next_nearest():
+    index = named("rqkmeans", size=8, levels=1)
+    names = index.assign(np.repeat(clustered(600)[:1], 60, axis=0))
+    assert unique(index.extended(names).codes) == 660
+    assert len(np.unique(names[:, 0])) > 1 and names[:, 1].max() < index.sizes[1]
+    with pytest.raises(OnomaError, match="no free name"):
+        index.assign(np.repeat(clustered(600)[:1], 2000, axis=0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("method", ["random", "rqkmeans"])
+def test_tiny_catalogues(method, n):
+    assert named(method, n=n).trie.n_items == n
+
+
+def test_nothing_known_of_any_item():
+    index = build("rqkmeans").name_vectors(np.zeros((7, 4), np.float32))
+    assert unique(index.codes) == 7
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_vectors_are_told(bad):
+    vectors = clustered(10)
+    vectors[3, 2] = bad
+    with pytest.raises(OnomaError, match="item 3: a vector is not finite"):
+        build("rqkmeans").name_vectors(vectors)
+
+
+def test_build_refuses_unknown_methods_and_settings():
+    with pytest.raises(OnomaError, match="no way of naming called 'nope'"):
+        build("nope")
+    with pytest.raises(OnomaError, match="wings"):
+        build("rqkmeans", wings=2)
+
+
+def test_broken_files_are_told(tmp_path):
+    with pytest.raises(OnomaError, match=r"no index\.json"):
+        ItemIndex.load(tmp_path)
+    named("random", n=50).save(tmp_path)
+    weights = tmp_path / "index.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-7])
+    with pytest.raises(OnomaError, match="unreadable index"):
+        ItemIndex.load(tmp_path)
+    weights.write_bytes(whole)
+    (tmp_path / "index.json").write_text('{"format": 1}')
+    with pytest.raises(OnomaError, match="lacks or misstates"):
+        ItemIndex.load(tmp_path)
+
+
+def test_health_of_planted_names():
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, -1, -1]], dtype=np.int32)
+    health = Health.of(ItemIndex(codes, (4, 2, 2), "planted", meta={"disambiguated": True}))
+    assert (health.before.items, health.before.names, health.before.largest) == (2, 3, 2)
+    assert health.after.items == 0 and health.after.names == 4
+    first, second, third = health.levels
+    assert (first.used, first.utilisation, first.prefixes, first.largest) == (2, 0.5, 2, 3)
+    assert first.entropy == pytest.approx(0.75 * np.log2(4 / 3) + 0.25 * 2)
+    assert (first.branching, second.branching, second.widest) == (2.0, 2.0, 2)
+    assert (second.ended, second.prefixes, third.prefixes) == (1, 3, 4)
+    assert third.balance == pytest.approx(1.0)
+    even = Health.of(ItemIndex(np.array([[0], [1], [2], [3]], np.int32), (4,), "planted"))
+    assert even.levels[0].entropy == 2.0 and even.levels[0].evenness == 1.0
+    same = Health.of(ItemIndex(np.zeros((5, 2), np.int32), (4, 4), "planted"))
+    assert same.after.share == 1.0 and same.levels[0].entropy == 0.0
+    assert health.to_dict()["levels"][0]["used"] == 2 and health.table().row_count == 3
