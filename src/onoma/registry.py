@@ -29,7 +29,8 @@ def recommender(name: str) -> type[Recommender]:
     """
     if name not in RECOMMENDERS:
         raise OnomaError(
-            f"no recommender is called {name!r}", where="recipe",
+            f"no recommender is called {name!r}",
+            where="recipe",
             fix=f"Use one of {', '.join(RECOMMENDERS)}",
         )
     module, _, attribute = RECOMMENDERS[name].partition(":")
