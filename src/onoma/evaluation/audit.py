@@ -168,9 +168,9 @@ def _identity(ids: dict[str, Any]) -> list[Finding]:
          f"{first:.2%} (chance {ids['chance']:.2%}) without learning anything",
          f"the constant rule max+1 ... max+10 hits {first:.2%} on ids by first appearance"),
         (given, f"the owner's ids, sorted, leak the order: the same rule hits {given:.2%}",
-         f"on the owner's ids, sorted, it hits {given:.2%}"),
+         f"on the owner's ids, sorted, the rule hits {given:.2%}"),
         (ours, f"even on Onoma's codes the rule hits {ours:.2%}: the log itself is ordered",
-         f"on Onoma's codes, a seeded shuffle, it hits {ours:.2%}"),
+         f"on Onoma's codes, a seeded shuffle, the rule hits {ours:.2%}"),
     ]
     return [
         Finding("leak" if hit > bar else "fine", "identifiers", f"{bad if hit > bar else good}.")

@@ -79,8 +79,9 @@ def ties(
     """How much of the order inside equal timestamps is an accident; None without timestamps.
 
     ``expected_change`` is exact: with m events at a user's last time, a fair shuffle replaces the
-    last item with probability 1 - 1/m. ``changed`` is the mean of the seeded shuffles given. ``ascending`` is the
-    share of tied neighbours in ascending order of the owner's ids, one half if it means nothing.
+    last item with probability 1 - 1/m. ``changed`` is the mean of the seeded shuffles given.
+    ``ascending`` is the share of tied neighbours in ascending order of the owner's ids, one half
+    if it means nothing.
     """
     if not shuffled:
         return None
