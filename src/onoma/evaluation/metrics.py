@@ -155,6 +155,7 @@ def formula(key: str) -> str:
 
 
 def _ratio(
-    above: NDArray[np.float64], below: NDArray[np.floating] | NDArray[np.integer]
+    above: NDArray[np.floating] | NDArray[np.integer],
+    below: NDArray[np.floating] | NDArray[np.integer],
 ) -> NDArray[np.float64]:
     return np.divide(above, below, out=np.zeros(len(above)), where=np.asarray(below) > 0)

@@ -156,11 +156,11 @@ def seeds_ci(figures: Sequence[float], *, level: float = 0.95) -> tuple[float, f
 
 
 def _columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    values = np.asarray(values, dtype=np.float64)
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not len(values):
-        raise ValueError(f"values of shape {values.shape}; at least one case is needed")
-    return values
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or not len(table):
+        raise ValueError(f"values of shape {table.shape}; at least one case is needed")
+    return table
 
 
 def _resampled_means(
