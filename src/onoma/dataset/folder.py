@@ -15,8 +15,10 @@ from onoma.errors import OnomaError
 
 
 def read_folder(path: str | Path, *, rejects: Rejects | None = None) -> Dataset:
-    """Read a folder with ``interactions.parquet`` and, where there are any, ``items.parquet``,
-    ``users.parquet`` and ``dataset.json``.
+    """Read the folder form of a data set.
+
+    ``interactions.parquet`` must be there; ``items.parquet``, ``users.parquet`` and
+    ``dataset.json`` may be.
 
     Without timestamps the order of the file stands; a ``position`` column (0-based order inside
     a user) that disagrees with it wins, and the notes say so.

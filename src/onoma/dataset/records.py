@@ -44,6 +44,7 @@ def as_text(record: dict[str, Any]) -> dict[str, Any]:
 def json_batches(
     text: Path, path: Path, rejects: Rejects
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Batches of (line number, object) of a JSON Lines file; bad lines go to ``rejects``."""
     yield from record_batches(text, path, rejects, json_record)
 
 
@@ -83,6 +84,7 @@ def collected(
     batches: Iterator[list[tuple[int, dict[str, Any]]]], path: Path, role: str,
     rename: Mapping[str, str] | None, rejects: Rejects,
 ) -> pl.DataFrame:
+    """One table of all batches, columns named and typed for the role."""
     frames: list[pl.DataFrame] = []
     dates: list[str] | None = None
     for batch in batches:

@@ -31,6 +31,7 @@ def separated(
     columns: Sequence[str] | None, delimiter: str | None, quoted: bool, unit: TimeUnit | None,
     rejects: Rejects,
 ) -> pl.DataFrame:
+    """The table in a separated text file, columns named and typed for the role."""
     with text.open(encoding="utf-8", newline="") as lines:
         first = lines.readline(1 << 20).rstrip("\r\n")
     if delimiter is None:
