@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onoma.cli.audit import audit
+
 if TYPE_CHECKING:
     from onoma.dataset import Dataset
 
@@ -279,3 +281,5 @@ class _working:
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
+
+app.command("audit")(audit)
