@@ -76,7 +76,7 @@ class EASE(Recommender):
         gram = sp.csr_array(seen.T @ seen)
         self._popularity = tie_breaker(split.train_counts)
         # The inverse is most of the cost: a large catalogue gets one penalty.
-        open_penalties = [10.0, 100.0, 500.0] if n <= 5000 else [100.0]
+        open_penalties = [10.0, 50.0, 100.0, 200.0, 500.0] if n <= 5000 else [100.0]
         options = grid(
             penalty=open_penalties if self.penalty is None else [self.penalty],
             decay=[1.0, 0.8, 0.7, 0.6, 0.5, 0.3] if self.decay is None else [self.decay],
