@@ -56,7 +56,7 @@ def test_equal_and_empty_vectors_get_different_names():
     vectors = clustered(1000)
     vectors[:400] = vectors[0]  # more than one vocabulary of 256 can tell apart
     vectors[400:700] = 0
-    index = build("rqkmeans").name_vectors(vectors)
+    index = build("rqkmeans", group=10_000).name_vectors(vectors)
     assert unique(index.codes) == 1000
     assert index.sizes[-1] >= 400 > 256
     assert index.meta["without_signal"] == 300
@@ -66,6 +66,18 @@ def test_equal_and_empty_vectors_get_different_names():
     assert not np.array_equal(index.codes[:400, -1], np.arange(400))
     new = np.concatenate([vectors[:5], np.zeros((5, 16), np.float32)])
     assert unique(index.extended(index.assign(new)).codes) == 1010
+
+
+def test_crowded_groups_spread_over_the_nearest_prefixes():
+    vectors = clustered(1000)
+    vectors[:400] = vectors[0]
+    index = build("rqkmeans", size=32, group=50).name_vectors(vectors)
+    assert unique(index.codes) == 1000 and Health.of(index).before.largest == 50
+    assert index.meta["moved"] >= 350 and index.sizes[-1] < 60
+    assert len(np.unique(index.codes[:400, :2], axis=0)) == 1
+    # Where no prefix near has room the last vocabulary grows instead.
+    full = build("rqkmeans", size=2, levels=1, group=10).name_vectors(vectors)
+    assert unique(full.codes) == 1000 and full.sizes[-1] > 256
 
 
 def test_new_item_takes_the_nearest_prefix_and_its_first_free_code():

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onoma.errors import OnomaError
 from onoma.indexing.trie import name_order, prefix_starts
 
 SPARE = 8  # codes beyond the largest group, so that new items find room
@@ -76,8 +75,8 @@ def place(
     last: NDArray[np.integer],
     codes: NDArray[np.int32],
     sizes: Sequence[int],
-) -> NDArray[np.int32]:
-    """int32[m, levels + 1]: free names for new items.
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Free names beside those in use.
 
     An item whose group is full takes its next choice of the last level before disambiguation.
 
@@ -87,8 +86,9 @@ def place(
         codes: int32[n, levels + 1], the names in use.
         sizes: vocabulary of every level, disambiguation included.
 
-    Raises:
-        OnomaError: an item finds every choice full.
+    Returns:
+        int32[m, levels + 1] the names, and bool[m] whether the item found one; the names of
+        those that did not mean nothing.
     """
     names = np.concatenate([prefixes, np.zeros((len(prefixes), 1), np.int32)], axis=1)
     waiting = np.arange(len(prefixes))
@@ -101,8 +101,7 @@ def place(
         taken = np.concatenate([taken, names[waiting[fits]]])
         waiting = waiting[~fits]
         if not len(waiting):
-            return names
-    raise OnomaError(
-        f"{len(waiting)} new items find no free name near them",
-        fix="Build the index again with the new items in the catalogue",
-    )
+            break
+    found = np.ones(len(names), dtype=bool)
+    found[waiting] = False
+    return names, found

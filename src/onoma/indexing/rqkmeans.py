@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from onoma.errors import OnomaError
-from onoma.indexing.disambiguation import disambiguate, place
+from onoma.indexing.disambiguation import SPARE, disambiguate, place
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
 
@@ -30,14 +30,22 @@ class RQKMeans(IndexMethod):
         levels: codes before disambiguation.
         size: centroids a level; at most a quarter of the items with a signal.
         iterations: most rounds of Lloyd's algorithm a level.
+        group: most items that share all codes but the last. The farthest of a larger group move
+            to the next nearest centroid of their last level (the uniform mapping of LC-Rec, Zheng
+            et al., ICDE 2024, without its transport problem); the last vocabulary grows beyond
+            this only where every near prefix is full.
     """
 
     name = "rqkmeans"
 
-    def __init__(self, levels: int = 3, size: int = 256, iterations: int = 20) -> None:
-        if levels < 1 or size < 1:
-            raise OnomaError(f"levels is {levels} and size {size}; both must be at least 1")
-        self.levels, self.size, self.iterations = levels, size, iterations
+    def __init__(
+        self, levels: int = 3, size: int = 256, iterations: int = 20, group: int = 256
+    ) -> None:
+        if levels < 1 or size < 1 or group < 1:
+            raise OnomaError(
+                f"levels is {levels}, size {size} and group {group}; all must be at least 1"
+            )
+        self.levels, self.size, self.iterations, self.group = levels, size, iterations, group
 
     def build(
         self, split: Split, vectors: NDArray[np.float32] | None = None, seed: int = 0
@@ -67,7 +75,8 @@ class RQKMeans(IndexMethod):
             if len(known):
                 book = kmeans(known, size, generator, iterations=self.iterations)
                 found, distance = nearest(known, book)
-                _subtract(known, book, found)
+                if level < self.levels - 1:
+                    _subtract(known, book, found)
                 codes[rows, level] = found.numpy()
             else:
                 book = torch.zeros(size, points.shape[1])
@@ -79,13 +88,18 @@ class RQKMeans(IndexMethod):
         far[rows] = distance.numpy()
         sizes = (size,) * self.levels
         last, last_size = disambiguate(codes, sizes, far, seed)
+        names = np.concatenate([codes, last[:, None]], axis=1)
+        crowded = (last[rows] >= self.group).nonzero()[0]
+        if len(crowded):
+            names, last_size = self._move(names, rows.nonzero()[0], crowded, known, books[-1])
         return ItemIndex(
-            np.concatenate([codes, last[:, None]], axis=1),
+            names,
             (*sizes, last_size),
             self.name,
             {"codebooks": np.stack(books)},
             {
-                "levels": self.levels, "size": size, "iterations": self.iterations, "seed": seed,
+                "levels": self.levels, "size": size, "iterations": self.iterations,
+                "group": self.group, "seed": seed, "moved": len(crowded),
                 "disambiguated": True, "without_signal": int(silent.sum()),
                 "unexplained": [round(share, 6) for share in left],
             },
@@ -101,17 +115,39 @@ class RQKMeans(IndexMethod):
         codes = np.zeros((len(points), len(books)), dtype=np.int32)
         for level, book in enumerate(books):
             if level == len(books) - 1:
-                square = torch.addmm(book.square().sum(1), points, book.T, alpha=-2)
-                choices = square.topk(min(_CHOICES, len(book)), largest=False).indices.numpy()
+                choices = _choices(points, book)
             found, _ = nearest(points, book)
             codes[:, level] = found.numpy()
             _subtract(points, book, found)
         if silent.any():
             seed = int(index.meta.get("seed", 0)) + index.n_items
             codes[silent] = self._spread(list(books.numpy()), int(silent.sum()), seed)
-        choices = choices.astype(np.int32)
-        choices[:, 0] = codes[:, -1]
-        return place(codes, choices, index.codes, index.sizes)
+        choices[silent] = codes[silent, -1:]
+        names, placed = place(codes, choices, index.codes, index.sizes)
+        if not placed.all():
+            raise OnomaError(
+                f"{(~placed).sum()} new items find no free name near them",
+                fix="Build the index again with the new items in the catalogue",
+            )
+        return names
+
+    def _move(
+        self,
+        names: NDArray[np.int32],
+        items: NDArray[np.int64],
+        crowded: NDArray[np.int64],
+        residuals: torch.Tensor,
+        book: NDArray[np.float32],
+    ) -> tuple[NDArray[np.int32], int]:
+        """Names with the ``crowded`` rows of ``residuals`` (of ``items``) moved, and their size."""
+        moving = items[crowded]
+        choices = _choices(residuals[torch.from_numpy(crowded)], torch.from_numpy(book))
+        staying = np.delete(names, moving, axis=0)
+        sizes = (*[len(book)] * self.levels, self.group)
+        moved, found = place(names[moving, :-1], choices, staying, sizes)
+        names = names.copy()
+        names[moving[found]] = moved[found]
+        return names, int(names[:, -1].max()) + 1 + SPARE
 
     @staticmethod
     def _spread(books: list[NDArray[np.float32]], n: int, seed: int) -> NDArray[np.int32]:
@@ -130,6 +166,19 @@ def _checked(vectors: NDArray[np.float32]) -> torch.Tensor:
         bad = int((~torch.isfinite(points).all(dim=1)).float().argmax())
         raise OnomaError("a vector is not finite or too large", where=f"item {bad}")
     return points
+
+
+def _choices(points: torch.Tensor, book: torch.Tensor) -> NDArray[np.int32]:
+    """int32[m, choices], the nearest centroids of every point, nearest first."""
+    square = book.square().sum(1)
+    count = min(_CHOICES, len(book))
+    nearest_first = [
+        torch.addmm(square, points[start : start + (1 << 16)], book.T, alpha=-2)
+        .topk(count, largest=False)
+        .indices
+        for start in range(0, len(points), 1 << 16)
+    ]
+    return torch.cat(nearest_first).numpy().astype(np.int32)
 
 
 def _subtract(points: torch.Tensor, book: torch.Tensor, found: torch.Tensor) -> None:
