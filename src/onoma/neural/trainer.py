@@ -151,7 +151,7 @@ class Trainer:
                     "epoch": state.epoch + 1,
                     "step": state.step,
                     "loss": state.loss / max(1, len(batches)),
-                    "lr": optimiser.param_groups[0]["lr"],
+                    "lr": settings.lr * _rate(max(state.step - 1, 0), total, settings.warmup),
                 }
                 state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
                 if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
