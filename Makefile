@@ -32,6 +32,7 @@ test: .venv/dev  ## all tests
 
 check: .venv/dev  ## style, types, order of the rooms
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

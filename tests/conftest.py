@@ -9,7 +9,18 @@ import pytest
 
 from onoma.dataset import Dataset, Split, split
 
-ODD_IDS = ["naïve ☕", "日本語", "a,b", "' OR 1=1 --", "𝒳𝒴", " spaced ", "0", "-1", "ümlaut/…", "👩‍👩‍👧"]  # noqa: E501
+ODD_IDS = [
+    "naïve ☕",
+    "日本語",
+    "a,b",
+    "' OR 1=1 --",
+    "𝒳𝒴",
+    " spaced ",
+    "0",
+    "-1",
+    "ümlaut/…",
+    "👩‍👩‍👧",
+]  # noqa: E501
 
 
 def small_dataset(n_users: int = 60, n_items: int = 40, seed: int = 0) -> Dataset:
@@ -26,12 +37,18 @@ def small_dataset(n_users: int = 60, n_items: int = 40, seed: int = 0) -> Datase
             jump = int(rng.integers(1, 4)) if rng.random() < 0.7 else int(rng.integers(n_items))
             at = (at + jump) % (n_items - 3)
     kinds = ["red lipstick", "blue shampoo", "green soap", "hand cream"]
-    catalogue = pl.DataFrame({
-        "item_id": ids,
-        "title": [None if i % 13 == 5 else f"{kinds[i % 4]} number {i}" for i in range(n_items)],
-        "brand": ["Unknown" if i % 3 else f"Brand{i % 5}" for i in range(n_items)],
-        "categories": [None if i % 13 == 5 else ["Beauty", kinds[i % 4]] for i in range(n_items)],
-    })
+    catalogue = pl.DataFrame(
+        {
+            "item_id": ids,
+            "title": [
+                None if i % 13 == 5 else f"{kinds[i % 4]} number {i}" for i in range(n_items)
+            ],
+            "brand": ["Unknown" if i % 3 else f"Brand{i % 5}" for i in range(n_items)],
+            "categories": [
+                None if i % 13 == 5 else ["Beauty", kinds[i % 4]] for i in range(n_items)
+            ],
+        }
+    )
     log = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
     return Dataset.construct(log, catalogue, name="small")
 

@@ -14,9 +14,36 @@ import numpy as np
 import polars as pl
 
 HOSTILE = [
-    "", " ", "NaN", "inf", "-inf", "-1", "0", "1e400", "99999999999999999999", "abc", "a,b", '"',
-    '"a"b', "'; DROP TABLE items; --", "\x07", "💥", "=1+1", "../../etc/passwd", "a\nb", "a\tb",
-    "null", "None", "1e3", "0x10", "１２", "2020-13-45", "x" * 5000, "true", "a|b", "\u202eabc",
+    "",
+    " ",
+    "NaN",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e400",
+    "99999999999999999999",
+    "abc",
+    "a,b",
+    '"',
+    '"a"b',
+    "'; DROP TABLE items; --",
+    "\x07",
+    "💥",
+    "=1+1",
+    "../../etc/passwd",
+    "a\nb",
+    "a\tb",
+    "null",
+    "None",
+    "1e3",
+    "0x10",
+    "１２",
+    "2020-13-45",
+    "x" * 5000,
+    "true",
+    "a|b",
+    "\u202eabc",
 ]
 JSON_HOSTILE = [None, True, [], {}, [1], {"a": 1}, "x", -1, 1e308, 2**70, 0.5, "\ud800", [[[]]]]
 
@@ -40,8 +67,12 @@ class Mutation:
 
 def _log(n: int = 40) -> list[dict[str, object]]:
     return [
-        {"user_id": f"u{r % 8}", "item_id": f"i{(r * 7) % 13}", "timestamp": 1_500_000_000 + r,
-         "rating": float(r % 5 + 1)}
+        {
+            "user_id": f"u{r % 8}",
+            "item_id": f"i{(r * 7) % 13}",
+            "timestamp": 1_500_000_000 + r,
+            "rating": float(r % 5 + 1),
+        }
         for r in range(n)
     ]
 
@@ -84,8 +115,12 @@ def _tables(folder: Path) -> tuple[Path, list[Path]]:
 
 def _recbole(folder: Path) -> tuple[Path, list[Path]]:
     rows = [
-        {"user_id:token": r["user_id"], "item_id:token": r["item_id"],
-         "timestamp:float": r["timestamp"]} for r in _log()
+        {
+            "user_id:token": r["user_id"],
+            "item_id:token": r["item_id"],
+            "timestamp:float": r["timestamp"],
+        }
+        for r in _log()
     ]
     (folder / "toy.inter").write_bytes(_separated(rows, "\t"))
     return folder, [folder / "toy.inter"]
@@ -103,8 +138,14 @@ def _json_lines(folder: Path) -> tuple[Path, list[Path]]:
 
 def _amazon(folder: Path) -> tuple[Path, list[Path]]:
     reviews = [
-        {"reviewerID": r["user_id"], "asin": r["item_id"], "overall": r["rating"],
-         "unixReviewTime": r["timestamp"], "reviewText": "fine"} for r in _log()
+        {
+            "reviewerID": r["user_id"],
+            "asin": r["item_id"],
+            "overall": r["rating"],
+            "unixReviewTime": r["timestamp"],
+            "reviewText": "fine",
+        }
+        for r in _log()
     ]
     meta = [
         {"asin": r["item_id"], "title": r["title"], "categories": [["a", "b"]], "price": 1.5}
@@ -132,8 +173,14 @@ def _folder(folder: Path) -> tuple[Path, list[Path]]:
 
 
 FORMS: dict[str, Callable[[Path], tuple[Path, list[Path]]]] = {
-    "csv": _csv, "tables": _tables, "recbole": _recbole, "gz": _packed, "jsonl": _json_lines,
-    "amazon": _amazon, "movielens": _movielens, "folder": _folder,
+    "csv": _csv,
+    "tables": _tables,
+    "recbole": _recbole,
+    "gz": _packed,
+    "jsonl": _json_lines,
+    "amazon": _amazon,
+    "movielens": _movielens,
+    "folder": _folder,
 }
 
 
@@ -150,7 +197,7 @@ def _flip(data: bytes, rng: random.Random) -> bytes:
 
 def _cut_out(data: bytes, rng: random.Random) -> bytes:
     start = rng.randrange(len(data))
-    return data[:start] + data[start + rng.randrange(1, 60):]
+    return data[:start] + data[start + rng.randrange(1, 60) :]
 
 
 def _repeat(data: bytes, rng: random.Random) -> bytes:
@@ -159,19 +206,45 @@ def _repeat(data: bytes, rng: random.Random) -> bytes:
 
 
 def _insert(data: bytes, rng: random.Random) -> bytes:
-    what = rng.choice([
-        b"\0", b"\xff\xfe", b'"', b"\n", b"\r", b",", b"\t", b"x" * 1_000_000, b"[" * 20_000,
-        b"\xef\xbb\xbf", rng.randbytes(40), b"::", b"{", b"}",
-    ])
+    what = rng.choice(
+        [
+            b"\0",
+            b"\xff\xfe",
+            b'"',
+            b"\n",
+            b"\r",
+            b",",
+            b"\t",
+            b"x" * 1_000_000,
+            b"[" * 20_000,
+            b"\xef\xbb\xbf",
+            rng.randbytes(40),
+            b"::",
+            b"{",
+            b"}",
+        ]
+    )
     start = rng.randrange(len(data))
     return data[:start] + what + data[start:]
 
 
 def _replace(data: bytes, rng: random.Random) -> bytes:
-    return rng.choice([
-        b"", b"\n", b"\0" * 100, b"hello", b"user_id,item_id\n", b"PAR1", b"\x1f\x8b", b"[]", b"{}",
-        gzip.compress(b""), b"<html><body>404</body></html>", b"PK\x03\x04" + b"\0" * 60,
-    ])
+    return rng.choice(
+        [
+            b"",
+            b"\n",
+            b"\0" * 100,
+            b"hello",
+            b"user_id,item_id\n",
+            b"PAR1",
+            b"\x1f\x8b",
+            b"[]",
+            b"{}",
+            gzip.compress(b""),
+            b"<html><body>404</body></html>",
+            b"PK\x03\x04" + b"\0" * 60,
+        ]
+    )
 
 
 def _line(data: bytes, rng: random.Random) -> bytes:
@@ -209,8 +282,14 @@ def _encode(data: bytes, rng: random.Random) -> bytes:
 
 
 DAMAGE: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    "truncate": _truncate, "flip": _flip, "cut": _cut_out, "repeat": _repeat, "insert": _insert,
-    "replace": _replace, "line": _line, "encode": _encode,
+    "truncate": _truncate,
+    "flip": _flip,
+    "cut": _cut_out,
+    "repeat": _repeat,
+    "insert": _insert,
+    "replace": _replace,
+    "line": _line,
+    "encode": _encode,
 }
 
 
@@ -258,13 +337,29 @@ data:
 seed: 3
 """
 RECIPES = [
-    "", "- a\n- b\n", "42", "!!python/object/apply:os.system ['true']", "{" * 5000, "a: &a [*a]",
-    "name: [1]\nrecommender: {}\n", RECIPE + "unknown: 1\n", RECIPE.replace("5", "-5"),
-    RECIPE.replace("3", "1e999"), RECIPE.replace("toy", "../../x"), RECIPE.replace("toy", "💥"),
-    RECIPE.replace("  name: popular", "  name: no_such_system"), RECIPE + RECIPE,
-    RECIPE.replace("data:", "data: 3\nother:"), "\t" + RECIPE, RECIPE.replace(":", "", 1),
-    "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nname: *c\n", "name: " + "x" * 100_000,
-    "? [a, b]\n: c\n", "2020-01-01: x\n", RECIPE.replace("popular", "{}"), "name: !!binary zz\n",
+    "",
+    "- a\n- b\n",
+    "42",
+    "!!python/object/apply:os.system ['true']",
+    "{" * 5000,
+    "a: &a [*a]",
+    "name: [1]\nrecommender: {}\n",
+    RECIPE + "unknown: 1\n",
+    RECIPE.replace("5", "-5"),
+    RECIPE.replace("3", "1e999"),
+    RECIPE.replace("toy", "../../x"),
+    RECIPE.replace("toy", "💥"),
+    RECIPE.replace("  name: popular", "  name: no_such_system"),
+    RECIPE + RECIPE,
+    RECIPE.replace("data:", "data: 3\nother:"),
+    "\t" + RECIPE,
+    RECIPE.replace(":", "", 1),
+    "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nname: *c\n",
+    "name: " + "x" * 100_000,
+    "? [a, b]\n: c\n",
+    "2020-01-01: x\n",
+    RECIPE.replace("popular", "{}"),
+    "name: !!binary zz\n",
 ]
 
 
@@ -295,8 +390,11 @@ def mutations(
         elif turn == 8:
             path = folder / "recipe.yaml"
             pick = number // 10
-            data = RECIPES[pick].encode() if pick < len(RECIPES) else _damaged(
-                RECIPE.encode(), rng.choice(list(DAMAGE)), rng)
+            data = (
+                RECIPES[pick].encode()
+                if pick < len(RECIPES)
+                else _damaged(RECIPE.encode(), rng.choice(list(DAMAGE)), rng)
+            )
             path.write_bytes(data)
             yield Mutation(f"{number}-recipe", path, "recipe", (path.name,))
         elif turn == 9:

@@ -35,8 +35,22 @@ def test_import_info_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
     assert onoma("import", log, "--out", out, "--bad-rows", "1") == 2
     assert "not empty" in capsys.readouterr().err
-    assert onoma("import", log, "--out", out, "--bad-rows", "1", "--overwrite", "--k-core", 2,
-                 "--name", "two") == 2
+    assert (
+        onoma(
+            "import",
+            log,
+            "--out",
+            out,
+            "--bad-rows",
+            "1",
+            "--overwrite",
+            "--k-core",
+            2,
+            "--name",
+            "two",
+        )
+        == 2
+    )
     assert load(out).hash == record["hash"]  # a failed import leaves the old one
     assert onoma("import", log, "--out", out, "--bad-rows", "1", "--overwrite") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["l.csv", "out"]
@@ -51,11 +65,23 @@ def test_import_info_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "bad-rows" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [
-    ["--rename", "user_id"], ["--bad-rows", "maybe"], ["--time-unit", "h"], ["--format", "xls"],
-    ["--since", "soon"], ["--keep", "some"], ["--min-rating", "3"], ["--encoding", "klingon"],
-    ["--columns", "a,b"], ["--rename", "user_id=nobody"], ["--k-core", "-1"], ["--texts"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--rename", "user_id"],
+        ["--bad-rows", "maybe"],
+        ["--time-unit", "h"],
+        ["--format", "xls"],
+        ["--since", "soon"],
+        ["--keep", "some"],
+        ["--min-rating", "3"],
+        ["--encoding", "klingon"],
+        ["--columns", "a,b"],
+        ["--rename", "user_id=nobody"],
+        ["--k-core", "-1"],
+        ["--texts"],
+    ],
+)
 def test_bad_options_are_one_line(
     tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

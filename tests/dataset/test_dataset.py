@@ -19,23 +19,34 @@ from onoma.dataset.synthetic import synthesize
 from onoma.dataset.validate import validate, validate_path
 from onoma.errors import OnomaError
 
-Text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1,
-               max_size=6)
+Text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(Text, Text, st.none() | st.integers(0, 2**31), st.floats(0, 5, width=32)),
-             min_size=1, max_size=20),
+    st.lists(
+        st.tuples(Text, Text, st.none() | st.integers(0, 2**31), st.floats(0, 5, width=32)),
+        min_size=1,
+        max_size=20,
+    ),
     st.lists(st.tuples(Text, st.none() | Text), max_size=8, unique_by=lambda row: row[0]),
 )
 def test_save_and_load_are_inverse(
     log: list[tuple[str, str, int | None, float]], catalogue: list[tuple[str, str | None]]
 ) -> None:
-    rows = pl.DataFrame(log, orient="row", schema={
-        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float32})
-    items = pl.DataFrame(catalogue, orient="row", schema={
-        "item_id": pl.String, "title": pl.String})
+    rows = pl.DataFrame(
+        log,
+        orient="row",
+        schema={
+            "user_id": pl.String,
+            "item_id": pl.String,
+            "timestamp": pl.Int64,
+            "rating": pl.Float32,
+        },
+    )
+    items = pl.DataFrame(catalogue, orient="row", schema={"item_id": pl.String, "title": pl.String})
     dataset = Dataset.construct(rows, items, name="toy", notes={"a": 1})
     with tempfile.TemporaryDirectory() as folder:
         again = load(dataset.save(Path(folder) / "d"))
@@ -56,11 +67,14 @@ def test_codes_carry_neither_order_nor_alphabet() -> None:
     assert (backwards.interactions["item"].to_numpy()[::-1] == codes).all()
 
 
-@pytest.mark.parametrize("name,counts", [
-    ("amazon-beauty-2014", (22_363, 12_101, 198_502)),
-    ("movielens-100k", (943, 1_682, 100_000)),
-    ("yelp-2019", (30_431, 20_033, 316_354)),
-])
+@pytest.mark.parametrize(
+    "name,counts",
+    [
+        ("amazon-beauty-2014", (22_363, 12_101, 198_502)),
+        ("movielens-100k", (943, 1_682, 100_000)),
+        ("yelp-2019", (30_431, 20_033, 316_354)),
+    ],
+)
 def test_real_counts(data_folder: Path, name: str, counts: tuple[int, int, int]) -> None:
     dataset = load(data_folder / name)
     assert (dataset.n_users, dataset.n_items, dataset.n_interactions) == counts
@@ -85,9 +99,17 @@ def test_packaged_movielens() -> None:
 
 
 def toy(**columns: list[object]) -> Dataset:
-    return Dataset.construct(pl.DataFrame({
-        "user_id": list("aaaabbc"), "item_id": list("xyxzxyx"),
-        "timestamp": [5, 1, 2, 9, 3, 3, 4], "rating": [5.0, 4, 3, 2, 1, 5, None], **columns}))
+    return Dataset.construct(
+        pl.DataFrame(
+            {
+                "user_id": list("aaaabbc"),
+                "item_id": list("xyxzxyx"),
+                "timestamp": [5, 1, 2, 9, 3, 3, 4],
+                "rating": [5.0, 4, 3, 2, 1, 5, None],
+                **columns,
+            }
+        )
+    )
 
 
 def rows(dataset: Dataset) -> list[tuple[str, str, int]]:
@@ -140,9 +162,17 @@ def test_synthesis_is_seeded_and_can_be_learnt() -> None:
 
 def test_validation_finds_what_is_planted(tmp_path: Path) -> None:
     times = [1_600_000_000_000, 3, 3, None, 1_600_000_000, 1_600_000_000, 1_600_000_000]
-    data = Dataset.construct(pl.DataFrame({
-        "user_id": list("aaaabbb"), "item_id": list("xyyzxxy"), "timestamp": times,
-        "rating": [5.0, -1, 4, None, 3, 3, 3]}), pl.DataFrame({"item_id": ["cold"]}))
+    data = Dataset.construct(
+        pl.DataFrame(
+            {
+                "user_id": list("aaaabbb"),
+                "item_id": list("xyyzxxy"),
+                "timestamp": times,
+                "rating": [5.0, -1, 4, None, 3, 3, 3],
+            }
+        ),
+        pl.DataFrame({"item_id": ["cold"]}),
+    )
     found = {f.check: f.count for f in validate(data)}
     assert found["timestamps-late"] == 1 and found["timestamps-early"] == 2
     assert found["timestamps-missing"] == 1 and found["duplicates"] == 2

@@ -33,28 +33,41 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
 TWO = [("a", "x", 1_500_000_000), ("b", "y", 1_500_000_001)]
 
 
-@pytest.mark.parametrize("name,text", [
-    ("l.csv", GOOD),
-    ("l.csv.gz", GOOD),
-    ("l.csv", "\ufeff" + GOOD.replace("\n", "\r\n")),
-    ("l.csv", GOOD.replace(",", ";")),
-    ("l.tsv", GOOD.replace(",", "\t")),
-    ("l.csv", 'userId,movieId,rating,timestamp\n"a",x,5,1500000000\nb,y,4,1500000001\n'),
-    ("l.csv", "reviewerID,asin,unixReviewTime\na,x,1500000000000\nb,y,1500000001000\n"),
-    ("l.csv", "user,item,date\na,x,2017-07-14T02:40:00Z\nb,y,2017-07-14T04:40:01+02:00\n"),
-    ("l.csv", "user,item,time\na,x,2017-07-14 02:40:00\nb,y,2017-07-14 02:40:01\n"),
-    ("l.inter", "user_id:token\titem_id:token\ttimestamp:float\na\tx\t1.5e9\nb\ty\t1500000001\n"),
-    ("l.jsonl", '{"user": "a", "item": "x", "ts": 1500000000}\n\n'
-                '{"user": "b", "item": "y", "ts": 1500000001.0}\n'),
-])
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("l.csv", GOOD),
+        ("l.csv.gz", GOOD),
+        ("l.csv", "\ufeff" + GOOD.replace("\n", "\r\n")),
+        ("l.csv", GOOD.replace(",", ";")),
+        ("l.tsv", GOOD.replace(",", "\t")),
+        ("l.csv", 'userId,movieId,rating,timestamp\n"a",x,5,1500000000\nb,y,4,1500000001\n'),
+        ("l.csv", "reviewerID,asin,unixReviewTime\na,x,1500000000000\nb,y,1500000001000\n"),
+        ("l.csv", "user,item,date\na,x,2017-07-14T02:40:00Z\nb,y,2017-07-14T04:40:01+02:00\n"),
+        ("l.csv", "user,item,time\na,x,2017-07-14 02:40:00\nb,y,2017-07-14 02:40:01\n"),
+        (
+            "l.inter",
+            "user_id:token\titem_id:token\ttimestamp:float\na\tx\t1.5e9\nb\ty\t1500000001\n",
+        ),
+        (
+            "l.jsonl",
+            '{"user": "a", "item": "x", "ts": 1500000000}\n\n'
+            '{"user": "b", "item": "y", "ts": 1500000001.0}\n',
+        ),
+    ],
+)
 def test_common_forms(tmp_path: Path, name: str, text: str) -> None:
     assert rows(load(write(tmp_path / name, text))) == TWO
 
 
 def test_parquet_of_any_type(tmp_path: Path) -> None:
-    frame = pl.DataFrame({
-        "customer": [1.0, 2.0], "product": [7, 8],
-        "when": [datetime(2017, 7, 14, 2, 40), datetime(2017, 7, 14, 2, 40, 1)]})
+    frame = pl.DataFrame(
+        {
+            "customer": [1.0, 2.0],
+            "product": [7, 8],
+            "when": [datetime(2017, 7, 14, 2, 40), datetime(2017, 7, 14, 2, 40, 1)],
+        }
+    )
     frame.write_parquet(tmp_path / "l.parquet")
     names = {"user_id": "customer", "item_id": "product", "timestamp": "when"}
     dataset = load(tmp_path / "l.parquet", rename=names)
@@ -73,18 +86,21 @@ def test_header_and_encoding(tmp_path: Path) -> None:
     assert rows(load(write(tmp_path / "n.csv", GOOD, "utf-16"))) == TWO
 
 
-@pytest.mark.parametrize("line,reason", [
-    (",x,1,5", "no user id"),
-    ("a,NaN,1,5", "no item id"),
-    ("a,x,soon,5", "timestamp 'soon' is not a time"),
-    ("a,x,-5,5", "timestamp '-5' is before 1970"),
-    ("a,x,1500000000,good", "rating 'good' is not a number"),
-    ("a,x,1500000000,inf", "rating 'inf' is not a number"),
-    ("a,x", "2 fields where the header has 5"),
-    ("a,x,1500000000,5,n,6", "6 fields where the header has 5"),
-    ('a,"x,1500000000,5', "a quote that is never closed"),
-    ("a" * 2000 + ",x,1500000000,5", "user id is longer than"),
-])
+@pytest.mark.parametrize(
+    "line,reason",
+    [
+        (",x,1,5", "no user id"),
+        ("a,NaN,1,5", "no item id"),
+        ("a,x,soon,5", "timestamp 'soon' is not a time"),
+        ("a,x,-5,5", "timestamp '-5' is before 1970"),
+        ("a,x,1500000000,good", "rating 'good' is not a number"),
+        ("a,x,1500000000,inf", "rating 'inf' is not a number"),
+        ("a,x", "2 fields where the header has 5"),
+        ("a,x,1500000000,5,n,6", "6 fields where the header has 5"),
+        ('a,"x,1500000000,5', "a quote that is never closed"),
+        ("a" * 2000 + ",x,1500000000,5", "user id is longer than"),
+    ],
+)
 def test_bad_rows(tmp_path: Path, line: str, reason: str) -> None:
     good = GOOD.replace("rating\n", "rating,note\n").replace(",5\n", ",5,n\n")
     good = good.replace(",4\n", ",4,n\n") + 'c,z,1500000002,3,"of ""two""\nlines"\n'
@@ -130,8 +146,9 @@ def test_catalogue(tmp_path: Path) -> None:
 
 
 def test_position_orders_where_there_is_no_time(tmp_path: Path) -> None:
-    pl.DataFrame({"user_id": list("aab"), "item_id": list("xyz"), "position": [1, 0, 0]}
-                 ).write_parquet(tmp_path / "interactions.parquet")
+    pl.DataFrame(
+        {"user_id": list("aab"), "item_id": list("xyz"), "position": [1, 0, 0]}
+    ).write_parquet(tmp_path / "interactions.parquet")
     dataset = load(tmp_path)
     assert [item for _, item, _ in rows(dataset)] == ["y", "x", "z"]
     assert "order" in dataset.notes
@@ -148,10 +165,14 @@ def test_movielens_forms(tmp_path: Path) -> None:
     write(dat / "ratings.dat", "1::10::5::880000000\n2::11::3::880000001\n")
     write(dat / "movies.dat", "10::Misérables (1995)::Comedy\n", "latin-1")
     write(dat / "users.dat", "1::M::24::17::85711\n")
-    write(latest / "ratings.csv", "userId,movieId,rating,timestamp\n1,10,5.0,880000000\n"
-                                  "2,11,3.0,880000001\n")
-    write(latest / "movies.csv", 'movieId,title,genres\n10,"Misérables (1995)",Comedy\n'
-                                 "12,Other,(no genres listed)\n")
+    write(
+        latest / "ratings.csv",
+        "userId,movieId,rating,timestamp\n1,10,5.0,880000000\n2,11,3.0,880000001\n",
+    )
+    write(
+        latest / "movies.csv",
+        'movieId,title,genres\n10,"Misérables (1995)",Comedy\n12,Other,(no genres listed)\n',
+    )
     for folder in (small, dat, latest):
         dataset = load(folder)
         assert rows(dataset) == [("1", "10", 880_000_000), ("2", "11", 880_000_001)]
@@ -164,22 +185,56 @@ def test_movielens_forms(tmp_path: Path) -> None:
 
 REVIEWS = {
     "reviews_Toy_5.json.gz": (
-        {"reviewerID": "A1", "asin": "B000000001", "overall": 5.0, "unixReviewTime": 1400000000,
-         "summary": "s", "reviewText": "t", "helpful": [0, 0]},
+        {
+            "reviewerID": "A1",
+            "asin": "B000000001",
+            "overall": 5.0,
+            "unixReviewTime": 1400000000,
+            "summary": "s",
+            "reviewText": "t",
+            "helpful": [0, 0],
+        },
         "{'asin': 'B000000001', 'title': 'A &amp; B', 'brand': 'Z', 'price': 1.5, "
         "'categories': [['Toys', 'Cars'], ['Gifts']], 'description': 'd'}",
-        "meta_Toy.json.gz"),
+        "meta_Toy.json.gz",
+    ),
     "Toy_5.json.gz": (
         {"reviewerID": "A1", "asin": "B000000001", "overall": 5.0, "unixReviewTime": 1400000000},
-        json.dumps({"asin": "B000000001", "title": "A & B", "brand": "Z", "price": "$1.50",
-                    "category": ["Toys", "Cars"], "description": ["d"]}),
-        "meta_Toy.json.gz"),
+        json.dumps(
+            {
+                "asin": "B000000001",
+                "title": "A & B",
+                "brand": "Z",
+                "price": "$1.50",
+                "category": ["Toys", "Cars"],
+                "description": ["d"],
+            }
+        ),
+        "meta_Toy.json.gz",
+    ),
     "Toy.jsonl.gz": (
-        {"user_id": "A1", "parent_asin": "B000000001", "asin": "B0000000XX", "rating": 5.0,
-         "timestamp": 1400000000123, "title": "s", "text": "t", "verified_purchase": True},
-        json.dumps({"parent_asin": "B000000001", "title": "A & B", "store": "Z", "price": 1.5,
-                    "categories": ["Toys", "Cars"], "description": ["d"]}),
-        "meta_Toy.jsonl.gz"),
+        {
+            "user_id": "A1",
+            "parent_asin": "B000000001",
+            "asin": "B0000000XX",
+            "rating": 5.0,
+            "timestamp": 1400000000123,
+            "title": "s",
+            "text": "t",
+            "verified_purchase": True,
+        },
+        json.dumps(
+            {
+                "parent_asin": "B000000001",
+                "title": "A & B",
+                "store": "Z",
+                "price": 1.5,
+                "categories": ["Toys", "Cars"],
+                "description": ["d"],
+            }
+        ),
+        "meta_Toy.jsonl.gz",
+    ),
 }
 
 
@@ -192,18 +247,28 @@ def test_amazon_years(tmp_path: Path, name: str) -> None:
     dataset = load(tmp_path / name)
     assert rows(dataset) == [("A1", "B000000001", 1_400_000_000)] and dataset.name == "Toy"
     assert dataset.items.row(0, named=True) == {
-        "item_id": "B000000001", "title": "A & B", "brand": "Z", "categories": ["Toys", "Cars"],
-        "description": "d", "features": None, "price": 1.5}
+        "item_id": "B000000001",
+        "title": "A & B",
+        "brand": "Z",
+        "categories": ["Toys", "Cars"],
+        "description": "d",
+        "features": None,
+        "price": 1.5,
+    }
     assert dataset.notes["repeated_metadata"] == 1
     assert load(tmp_path / name, all_items=True).n_items == 2
     if name == "Toy.jsonl.gz":
         assert load(tmp_path / name, texts=True).interactions["review_text"].to_list() == ["t"]
 
 
-@pytest.mark.parametrize("line", [
-    "A1B2C3D4E5F6G7,B000000001,5.0,1400000000", "B000000001,A1B2C3D4E5F6G7,5.0,1400000000",
-    "user_id,parent_asin,rating,timestamp\nA1B2C3D4E5F6G7,B000000001,5.0,1400000000123",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A1B2C3D4E5F6G7,B000000001,5.0,1400000000",
+        "B000000001,A1B2C3D4E5F6G7,5.0,1400000000",
+        "user_id,parent_asin,rating,timestamp\nA1B2C3D4E5F6G7,B000000001,5.0,1400000000123",
+    ],
+)
 def test_amazon_ratings_only(tmp_path: Path, line: str) -> None:
     dataset = load(write(tmp_path / "ratings_Toy.csv", line + "\n"))
     assert rows(dataset) == [("A1B2C3D4E5F6G7", "B000000001", 1_400_000_000)]
@@ -219,8 +284,13 @@ def test_literals_are_never_run() -> None:
 def test_a_million_rows(tmp_path: Path) -> None:
     n = 1_000_000
     index = pl.int_range(n, eager=True)
-    pl.DataFrame({"user_id": index % 50_021, "item_id": index * 7 % 20_011,
-                  "timestamp": 1_500_000_000 + index}).write_csv(tmp_path / "l.csv")
+    pl.DataFrame(
+        {
+            "user_id": index % 50_021,
+            "item_id": index * 7 % 20_011,
+            "timestamp": 1_500_000_000 + index,
+        }
+    ).write_csv(tmp_path / "l.csv")
     dataset = load(tmp_path / "l.csv")
     assert (dataset.n_users, dataset.n_items, dataset.n_interactions) == (50_021, 20_011, n)
     assert dataset.interactions["timestamp"].is_sorted()

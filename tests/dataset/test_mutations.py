@@ -55,7 +55,9 @@ def _complaint(mutation: Mutation, out: Path, policy: str) -> tuple[bool, str | 
 
 @pytest.mark.parametrize("kind", ["data", "recipe", "index"])
 def test_mutated_inputs(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    kind: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Waiting for the disk a thousand times proves nothing here.

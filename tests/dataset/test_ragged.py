@@ -19,7 +19,7 @@ def lists(ragged: Ragged) -> list[list[int]]:
 def test_row_views(rows: list[list[int]], n: int) -> None:
     ragged = Ragged.from_rows(rows)
     assert lists(ragged) == rows
-    assert lists(ragged.last(n)) == [row[len(row) - min(n, len(row)):] for row in rows]
+    assert lists(ragged.last(n)) == [row[len(row) - min(n, len(row)) :] for row in rows]
     assert lists(ragged.drop_last(n)) == [row[: max(len(row) - n, 0)] for row in rows]
     assert ragged.lengths.tolist() == [len(row) for row in rows]
     owners = [r for r, row in enumerate(rows) for _ in row]

@@ -19,10 +19,15 @@ Log = st.lists(
 
 def dataset_of(log: list[tuple[int, int, int]]) -> Dataset:
     users, items, times = zip(*log, strict=True)
-    return Dataset.construct(pl.DataFrame({
-        "user_id": [f"u{u}" for u in users], "item_id": [f"i{i}" for i in items],
-        "timestamp": [t // 3 for t in times],
-    }))
+    return Dataset.construct(
+        pl.DataFrame(
+            {
+                "user_id": [f"u{u}" for u in users],
+                "item_id": [f"i{i}" for i in items],
+                "timestamp": [t // 3 for t in times],
+            }
+        )
+    )
 
 
 def sequences(dataset: Dataset) -> list[list[int]]:
@@ -88,8 +93,8 @@ def test_every_event_is_in_one_part(
         assert len(set(held)) == len(held) and all(not len(cut.train[u]) for u in held)
     if protocol == "temporal":
         when = {
-            (u, i, t) for u, i, t in dataset.interactions.select(
-                "user", "item", "timestamp").iter_rows()
+            (u, i, t)
+            for u, i, t in dataset.interactions.select("user", "item", "timestamp").iter_rows()
         }
         latest = cut.train_times.max()
         for case, user in enumerate(cut.test.users):
@@ -115,9 +120,15 @@ def test_tie_rules() -> None:
 
 
 def test_rows_without_a_time_keep_their_place() -> None:
-    dataset = Dataset.construct(pl.DataFrame({
-        "user_id": ["u"] * 4, "item_id": list("abcd"), "timestamp": [10, None, 20, 5],
-    }))
+    dataset = Dataset.construct(
+        pl.DataFrame(
+            {
+                "user_id": ["u"] * 4,
+                "item_id": list("abcd"),
+                "timestamp": [10, None, 20, 5],
+            }
+        )
+    )
     cut = split(dataset)
     codes = [*cut.test.history[0], *cut.test.targets[0]]
     assert [dataset.item_ids[c] for c in codes] == ["d", "a", "b", "c"]

@@ -53,7 +53,8 @@ def test_nothing_known_is_a_zero_row(small_split):
 def test_log_encoders_read_training_alone(name, small_split):
     blind = replace(
         small_split,
-        valid=small_split.valid.take(np.arange(0)), test=small_split.test.take(np.arange(0)),
+        valid=small_split.valid.take(np.arange(0)),
+        test=small_split.test.take(np.arange(0)),
     )
     encoder = encoding.build(name)
     np.testing.assert_array_equal(encoder.encode(small_split), encoder.encode(blind))
@@ -80,7 +81,12 @@ def test_tfidf_weights_equal_the_formula():
 def test_tfidf_pairs_do_not_cross_texts():
     encoder = TfIdf(min_df=1).fit(["red soap", "hand cream"])
     assert encoder._terms["term"].to_list() == [
-        "cream", "hand", "hand cream", "red", "red soap", "soap"
+        "cream",
+        "hand",
+        "hand cream",
+        "red",
+        "red soap",
+        "soap",
     ]
 
 
@@ -104,13 +110,15 @@ def test_tfidf_of_very_little(texts):
 
 
 def test_texts_skip_what_says_nothing():
-    items = pl.DataFrame({
-        "item_id": ["1", "2", "3"],
-        "title": ["  Soap &amp; <b>Water</b> ", None, "nan"],
-        "brand": ["Unknown", "Dove.", None],
-        "categories": [["Bath", None, "Soap"], [], None],
-        "price": [1.0, 2.0, 3.0],
-    })
+    items = pl.DataFrame(
+        {
+            "item_id": ["1", "2", "3"],
+            "title": ["  Soap &amp; <b>Water</b> ", None, "nan"],
+            "brand": ["Unknown", "Dove.", None],
+            "categories": [["Bath", None, "Soap"], [], None],
+            "price": [1.0, 2.0, 3.0],
+        }
+    )
     assert item_texts(items) == ["Soap & Water. Bath, Soap", "Dove", ""]
     assert item_texts(items, ["price", "no such column"]) == ["1.0", "2.0", "3.0"]
     assert item_texts(items, []) == ["", "", ""]
@@ -152,7 +160,8 @@ def test_joined_keeps_what_one_part_knows(small_split):
     both = text.any(1) & log.any(1)
     np.testing.assert_allclose(
         (vectors @ vectors.T)[both][:, both],
-        ((text @ text.T + log @ log.T) / 2)[both][:, both], atol=1e-5,
+        ((text @ text.T + log @ log.T) / 2)[both][:, both],
+        atol=1e-5,
     )
 
 
@@ -189,8 +198,16 @@ def test_sizes_smaller_than_the_dimensions(config, tiny_split):
 
 @pytest.mark.parametrize(
     "config",
-    ["no such", {"name": "tfidf", "colour": 3}, {"name": "tfidf", "dim": 0}, 7, [], {"dim": 3},
-     {"parts": ["tfidf"], "weights": [1, 2]}, {"name": "endpoint", "model": "m", "url": "ftp://x"}],
+    [
+        "no such",
+        {"name": "tfidf", "colour": 3},
+        {"name": "tfidf", "dim": 0},
+        7,
+        [],
+        {"dim": 3},
+        {"parts": ["tfidf"], "weights": [1, 2]},
+        {"name": "endpoint", "model": "m", "url": "ftp://x"},
+    ],
     ids=str,
 )
 def test_bad_descriptions_are_told(config):

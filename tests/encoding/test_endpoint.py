@@ -84,10 +84,17 @@ def test_lasting_trouble_is_told(service):
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"<html>", b"[]", b'{"data": []}', b'{"data": [{"index": 0}]}',
-     b'{"data": [{"index": 0, "embedding": [NaN, 1]}]}',
-     b'{"data": [{"index": 5, "embedding": [1]}]}',
-     b'{"data": [{"index": 0, "embedding": "x"}]}', b'{"data": null}'],
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"data": []}',
+        b'{"data": [{"index": 0}]}',
+        b'{"data": [{"index": 0, "embedding": [NaN, 1]}]}',
+        b'{"data": [{"index": 5, "embedding": [1]}]}',
+        b'{"data": [{"index": 0, "embedding": "x"}]}',
+        b'{"data": null}',
+    ],
 )
 def test_strange_answers_are_told(service, answer):
     service.script = [answer]

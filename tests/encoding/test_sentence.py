@@ -29,8 +29,12 @@ def folder(tmp_path_factory):
     ).save_pretrained(path)
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=12,
+        vocab_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=12,
     )
     transformers.BertModel(config).save_pretrained(path)
     return path

@@ -26,11 +26,13 @@ def log(n_users=150, n_items=400, length=6, *, leak, seed=0):
     if leak:
         items[:, -3:] = n_items + np.arange(3 * n_users).reshape(n_users, 3)
     order = np.random.default_rng(seed + 1).permutation(items.max() + 1)
-    return pl.DataFrame({
-        "user_id": np.repeat([f"u{u:04}" for u in range(n_users)], length),
-        "item_id": [f"i{order[i]:05}" for i in items.ravel()],
-        "timestamp": np.arange(n_users * length),
-    })
+    return pl.DataFrame(
+        {
+            "user_id": np.repeat([f"u{u:04}" for u in range(n_users)], length),
+            "item_id": [f"i{order[i]:05}" for i in items.ravel()],
+            "timestamp": np.arange(n_users * length),
+        }
+    )
 
 
 def test_a_planted_id_leak_is_found_and_none_is_invented():
@@ -71,9 +73,18 @@ def test_without_timestamps_the_audit_says_so():
 
 def test_reach_by_hand():
     frame = pl.DataFrame(
-        [("a", "1"), ("a", "2"), ("a", "3"), ("a", "9"),
-         ("b", "2"), ("b", "4"), ("b", "1"), ("b", "2")],
-        schema=["user_id", "item_id"], orient="row",
+        [
+            ("a", "1"),
+            ("a", "2"),
+            ("a", "3"),
+            ("a", "9"),
+            ("b", "2"),
+            ("b", "4"),
+            ("b", "1"),
+            ("b", "2"),
+        ],
+        schema=["user_id", "item_id"],
+        orient="row",
     )
     got = branching(split(Dataset.construct(frame)))
     # Training steps: 1-2 and 2-4. Test: 3 -> 9 (no edge) and 1 -> 2 (forward).

@@ -38,11 +38,13 @@ class Counts(Recommender):
 def parts():
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(60), 7)
-    log = pl.DataFrame({
-        "user_id": [f"u{u}" for u in users],
-        "item_id": [f"i{i}" for i in rng.zipf(1.6, len(users)) % 40],
-        "timestamp": np.arange(len(users)),
-    })
+    log = pl.DataFrame(
+        {
+            "user_id": [f"u{u}" for u in users],
+            "item_id": [f"i{i}" for i in rng.zipf(1.6, len(users)) % 40],
+            "timestamp": np.arange(len(users)),
+        }
+    )
     return split(Dataset.construct(log))
 
 
@@ -59,8 +61,11 @@ def test_summary_slices_and_batches(parts):
     assert figures["slices"].get("repeated", {"recall@10": 0})["recall@10"] == 0
     assert "log2" in figures["formulas"]["ndcg@k"]
     marks = result.slices
-    for names in (("cold", "tail", "head"), ("memorised", "generalised"),
-                  [name for name in marks if name.startswith("history")]):
+    for names in (
+        ("cold", "tail", "head"),
+        ("memorised", "generalised"),
+        [name for name in marks if name.startswith("history")],
+    ):
         assert (sum(marks[name].astype(int) for name in names) == 1).all()
     unmasked = evaluate(model, parts.test, parts, ks=(10,), mask_seen=False)
     assert unmasked.mean("recall@10") > result.mean("recall@10")
@@ -70,7 +75,10 @@ def test_transitions_and_head():
     rows = Ragged.from_rows([[0, 1, 2], [2], [1, 2]])
     known = Transitions(rows, 4)
     assert known.seen(np.array([0, 1, 2, -1]), np.array([1, 2, 1, 0])).tolist() == [
-        True, True, False, False,
+        True,
+        True,
+        False,
+        False,
     ]
     assert known.counts.tolist() == [1, 2]
     assert back(rows, 2).tolist() == [1, -1, 1]

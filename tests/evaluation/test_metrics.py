@@ -10,8 +10,13 @@ from onoma.dataset import Ragged
 from onoma.evaluation.metrics import FORMULAS, formula, metrics
 
 KS = (1, 3, 5, 10)
-TREC = {"ndcg": "ndcg_cut", "recall": "recall", "map": "map_cut", "precision": "P",
-        "hit_rate": "success"}
+TREC = {
+    "ndcg": "ndcg_cut",
+    "recall": "recall",
+    "map": "map_cut",
+    "precision": "P",
+    "hit_rate": "success",
+}
 
 
 @st.composite

@@ -1,8 +1,8 @@
 """What every recommender must do; a test class inherits :class:`Conformance`.
 
-    class TestMarkov(Conformance):
-        def make(self):
-            return Markov()
+class TestMarkov(Conformance):
+    def make(self):
+        return Markov()
 """
 
 import copy

@@ -103,11 +103,13 @@ def test_ease_refuses_a_catalogue_too_large(small_split):
 
 def test_graph_ranks_reached_items_first_and_by_content():
     # a -> b, a -> c; d is like a but never reached.
-    log = pl.DataFrame({
-        "user_id": ["1", "1", "1", "2", "2", "2", "3", "3", "3", "4", "4", "4"],
-        "item_id": list("abx" "acx" "dyx" "bcx"),
-        "timestamp": list(range(12)),
-    })
+    log = pl.DataFrame(
+        {
+            "user_id": ["1", "1", "1", "2", "2", "2", "3", "3", "3", "4", "4", "4"],
+            "item_id": list("abxacxdyxbcx"),
+            "timestamp": list(range(12)),
+        }
+    )
     words = {"a": "red soap bar", "b": "blue paint", "c": "red soap", "d": "red soap bar"}
     words |= {"x": "", "y": ""}
     items = pl.DataFrame({"item_id": list(words), "title": list(words.values())})
@@ -120,9 +122,14 @@ def test_graph_ranks_reached_items_first_and_by_content():
 
 
 @pytest.mark.parametrize(
-    "make", [
-        lambda: ItemKNN(decay=2), lambda: ItemKNN(neighbours=0), lambda: EASE(penalty=0),
-        lambda: GraphWalk(hops=0), lambda: GraphWalk(walk=2), lambda: EASE(keep=0),
+    "make",
+    [
+        lambda: ItemKNN(decay=2),
+        lambda: ItemKNN(neighbours=0),
+        lambda: EASE(penalty=0),
+        lambda: GraphWalk(hops=0),
+        lambda: GraphWalk(walk=2),
+        lambda: EASE(keep=0),
     ],
 )
 def test_settings_out_of_range_are_refused(make):

@@ -43,7 +43,9 @@ def cases(draw):
 def test_top_k_equals_the_oracle(case):
     scores, k, gone, items = case
     ranking = top_k(
-        torch.from_numpy(scores.copy()), k, forbidden=Ragged.from_rows(gone),
+        torch.from_numpy(scores.copy()),
+        k,
+        forbidden=Ragged.from_rows(gone),
         items=None if items is None else torch.from_numpy(items),
     )
     for row in range(len(scores)):

@@ -81,11 +81,14 @@ def summarise(result: Audit, out: Path | None = None) -> None:
 
     console = Console()
     data = result.data
-    console.print(Text(
-        f"{data['name']}: {data['users']:,} users, {data['items']:,} items, "
-        f"{data['interactions']:,} interactions, {data['test_cases']:,} test cases "
-        f"(leave-one-out, hash {data['hash']})", style="bold",
-    ))
+    console.print(
+        Text(
+            f"{data['name']}: {data['users']:,} users, {data['items']:,} items, "
+            f"{data['interactions']:,} interactions, {data['test_cases']:,} test cases "
+            f"(leave-one-out, hash {data['hash']})",
+            style="bold",
+        )
+    )
     for one in result.findings:
         line = Text(f"{one.level:<8}", style=_COLOURS[one.level])
         line.append(f"{one.check}: {one.text}", style="default not bold")

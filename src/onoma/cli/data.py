@@ -15,26 +15,39 @@ if TYPE_CHECKING:
     from onoma.dataset import Dataset
 
 app = typer.Typer(
-    name="data", no_args_is_help=True, rich_markup_mode="rich",
+    name="data",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
     help="Import data, look at it, check it.",
 )
 
-Source = Annotated[str, typer.Argument(
-    help="A folder, a file, or packaged:NAME.", show_default=False)]
+Source = Annotated[
+    str, typer.Argument(help="A folder, a file, or packaged:NAME.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Form = Annotated[str | None, typer.Option(
-    "--format", help="folder, csv, tsv, jsonl, parquet, recbole, movielens or amazon; "
-    "found out when left out.")]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="folder, csv, tsv, jsonl, parquet, recbole, movielens or amazon; "
+        "found out when left out.",
+    ),
+]
 Items = Annotated[Path | None, typer.Option(help="The catalogue, where it is another file.")]
 Users = Annotated[Path | None, typer.Option(help="The users, where they are another file.")]
-Rename = Annotated[list[str] | None, typer.Option(
-    help="OURS=THEIRS, a column of the file under another name; may be repeated.")]
-Columns = Annotated[str | None, typer.Option(
-    help="Names, with commas, for a file without a header line.")]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(help="OURS=THEIRS, a column of the file under another name; may be repeated."),
+]
+Columns = Annotated[
+    str | None, typer.Option(help="Names, with commas, for a file without a header line.")
+]
 Delimiter = Annotated[str | None, typer.Option(help="Separator of the fields; \\t for tabs.")]
 Encoding = Annotated[str, typer.Option(help="Of text files.")]
-TimeUnit = Annotated[str | None, typer.Option(
-    help="s, ms, us or ns of numeric timestamps; by their size when left out.")]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option(help="s, ms, us or ns of numeric timestamps; by their size when left out."),
+]
 
 
 @app.command(
@@ -48,8 +61,9 @@ TimeUnit = Annotated[str | None, typer.Option(
 )
 def import_data(
     source: Source,
-    out: Annotated[Path, typer.Option(help="The folder to write; new or empty.",
-                                      show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="The folder to write; new or empty.", show_default=False)
+    ],
     format: Form = None,
     items: Items = None,
     users: Users = None,
@@ -59,20 +73,27 @@ def import_data(
     encoding: Encoding = "utf-8",
     time_unit: TimeUnit = None,
     name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
-    bad_rows: Annotated[str, typer.Option(
-        help="refuse, set-aside (to rejects.jsonl), or the largest number to set aside.",
-    )] = "refuse",
+    bad_rows: Annotated[
+        str,
+        typer.Option(
+            help="refuse, set-aside (to rejects.jsonl), or the largest number to set aside.",
+        ),
+    ] = "refuse",
     min_rating: Annotated[float | None, typer.Option(help="Drop lower ratings.")] = None,
-    keep: Annotated[str, typer.Option(
-        help="Of repeated (user, item) pairs: first, last or all.")] = "all",
+    keep: Annotated[
+        str, typer.Option(help="Of repeated (user, item) pairs: first, last or all.")
+    ] = "all",
     since: Annotated[str | None, typer.Option(help="Drop earlier rows (2018-01-31).")] = None,
     until: Annotated[str | None, typer.Option(help="Drop rows from this date on.")] = None,
-    k_core: Annotated[int, typer.Option(
-        help="Drop users and items with fewer interactions, repeatedly.")] = 0,
-    texts: Annotated[bool, typer.Option(
-        "--texts", help="Amazon: keep the text of reviews.")] = False,
-    all_items: Annotated[bool, typer.Option(
-        "--all-items", help="Amazon: keep items that nobody reviewed.")] = False,
+    k_core: Annotated[
+        int, typer.Option(help="Drop users and items with fewer interactions, repeatedly.")
+    ] = 0,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Amazon: keep the text of reviews.")
+    ] = False,
+    all_items: Annotated[
+        bool, typer.Option("--all-items", help="Amazon: keep items that nobody reviewed.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data folder.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -165,8 +186,14 @@ def validate(
         dataset, findings = validate_path(source, **options)
     wrong = [f for f in findings if f.level == "error" or (strict and f.level == "warning")]
     if as_json:
-        _print_json({"name": dataset.name, "hash": dataset.hash, "ok": not wrong,
-                     "findings": [f.record() for f in findings]})
+        _print_json(
+            {
+                "name": dataset.name,
+                "hash": dataset.hash,
+                "ok": not wrong,
+                "findings": [f.record() for f in findings],
+            }
+        )
     else:
         colours = {"error": typer.colors.RED, "warning": typer.colors.YELLOW}
         for finding in findings:
@@ -205,26 +232,40 @@ def summary(dataset: Dataset) -> dict[str, Any]:
 
 
 def _options(
-    format: str | None, items: Path | None, users: Path | None, rename: list[str] | None,
-    columns: str | None, delimiter: str | None, encoding: str, time_unit: str | None,
+    format: str | None,
+    items: Path | None,
+    users: Path | None,
+    rename: list[str] | None,
+    columns: str | None,
+    delimiter: str | None,
+    encoding: str,
+    time_unit: str | None,
 ) -> dict[str, Any]:
     from onoma.errors import OnomaError
 
     if time_unit not in (None, "s", "ms", "us", "ns"):
-        raise OnomaError(f"unknown time unit {time_unit!r}", where="--time-unit",
-                         fix="Use s, ms, us or ns")
+        raise OnomaError(
+            f"unknown time unit {time_unit!r}", where="--time-unit", fix="Use s, ms, us or ns"
+        )
     names: dict[str, str] = {}
     for word in rename or []:
         ours, sign, theirs = word.partition("=")
         if not (ours and sign and theirs):
-            raise OnomaError(f"{word!r} is not OURS=THEIRS", where="--rename",
-                             fix="Write it like --rename user_id=customer")
+            raise OnomaError(
+                f"{word!r} is not OURS=THEIRS",
+                where="--rename",
+                fix="Write it like --rename user_id=customer",
+            )
         names[ours.strip()] = theirs.strip()
     return {
-        "format": format, "items": items, "users": users, "rename": names or None,
+        "format": format,
+        "items": items,
+        "users": users,
+        "rename": names or None,
         "columns": [c.strip() for c in columns.split(",")] if columns else None,
         "delimiter": delimiter.replace("\\t", "\t") if delimiter else None,
-        "encoding": encoding, "time_unit": time_unit,
+        "encoding": encoding,
+        "time_unit": time_unit,
     }
 
 
@@ -238,8 +279,11 @@ def _print_summary(record: dict[str, Any]) -> None:
     def day(seconds: int | None) -> str:
         return "?" if seconds is None else datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
-    span = "no timestamps" if record["first"] is None else (
-        f"{day(record['first'])} to {day(record['last'])}")
+    span = (
+        "no timestamps"
+        if record["first"] is None
+        else (f"{day(record['first'])} to {day(record['last'])}")
+    )
     rows = {
         "name": f"{record['name']} ({record['hash']})",
         "users": f"{record['users']:,}",
@@ -281,5 +325,6 @@ class _working:
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
+
 
 app.command("audit")(audit)

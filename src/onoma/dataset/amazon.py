@@ -75,8 +75,11 @@ def read_amazon(
     if reviews.name.startswith("meta_"):
         raise OnomaError("this is metadata", where=str(reviews), fix="Name the reviews file")
     rejects = Rejects() if rejects is None else rejects
-    log = _ratings(reviews, rejects) if suffix(reviews) == ".csv" else _reviews(
-        reviews, rejects, texts)
+    log = (
+        _ratings(reviews, rejects)
+        if suffix(reviews) == ".csv"
+        else _reviews(reviews, rejects, texts)
+    )
     meta = Path(meta) if meta is not None else beside(reviews)
     items = None
     notes: dict[str, Any] = {"form": "amazon"}
@@ -135,7 +138,8 @@ def _ratings(path: Path, rejects: Rejects) -> pl.DataFrame:
     if "user_id" in first:
         names = {"user_id": "user_id", "item_id": "parent_asin"}
         return read_table(path, rename=names, rejects=rejects).select(
-            pl.col("user_id", "item_id", "rating", "timestamp"))
+            pl.col("user_id", "item_id", "rating", "timestamp")
+        )
     # 2014 puts the user first, 2018 the item; an ASIN has ten characters, a reviewer more.
     order = ["item_id", "user_id"] if _ASIN.match(first[0]) else ["user_id", "item_id"]
     return read_table(path, columns=[*order, "rating", "timestamp"], rejects=rejects)

@@ -52,11 +52,16 @@ def minimum_rating(dataset: Dataset, smallest: float) -> Dataset:
         OnomaError: the log has no ratings, or nothing is left.
     """
     if "rating" not in dataset.interactions.columns:
-        raise OnomaError("the interactions have no ratings", where=dataset.name,
-                         fix="Leave out the smallest rating")
-    kept = dataset.interactions.select(
-        (pl.col("rating") >= smallest).fill_null(True)
-    ).to_series().to_numpy()
+        raise OnomaError(
+            "the interactions have no ratings",
+            where=dataset.name,
+            fix="Leave out the smallest rating",
+        )
+    kept = (
+        dataset.interactions.select((pl.col("rating") >= smallest).fill_null(True))
+        .to_series()
+        .to_numpy()
+    )
     return _filtered(dataset, kept, f"rating below {smallest:g}")
 
 
@@ -73,8 +78,9 @@ def deduplicate(dataset: Dataset, keep: Keep = "first", *, by_time: bool = False
         OnomaError: an unknown rule.
     """
     if keep not in ("first", "last", "all"):
-        raise OnomaError(f"unknown rule {keep!r} for repeats", where=dataset.name,
-                         fix="Use first, last or all")
+        raise OnomaError(
+            f"unknown rule {keep!r} for repeats", where=dataset.name, fix="Use first, last or all"
+        )
     if keep == "all":
         return dataset
     key = ["user", "item", "timestamp"] if by_time else ["user", "item"]
@@ -126,8 +132,9 @@ def _filtered(
     dropped = int(len(kept) - kept.sum())
     notes = {**dataset.notes, "dropped": {**dataset.notes.get("dropped", {}), why: dropped}}
     if not kept.any():
-        raise OnomaError(f"no interactions are left ({why})", where=dataset.name,
-                         fix="Relax the filter")
+        raise OnomaError(
+            f"no interactions are left ({why})", where=dataset.name, fix="Relax the filter"
+        )
     if dropped == 0 and not drop_items:
         return Dataset(dataset.interactions, dataset.items, dataset.users, dataset.name, notes)
     log = dataset.interactions.filter(pl.Series(kept))

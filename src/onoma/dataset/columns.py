@@ -15,8 +15,15 @@ LATEST = 7_258_118_400  # 2200-01-01; later "seconds" are another unit or nonsen
 LONGEST_ID = 1024
 _MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "\\N", "<NA>"]
 _DATES = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%z",
-    "%Y-%m-%dT%H:%M:%S%.f%z", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S%.f", "%m %d, %Y", "%m/%d/%Y",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f%z",
+    "%Y-%m-%dT%H:%M:%S%.f%z",
+    "%Y/%m/%d",
+    "%Y/%m/%d %H:%M:%S%.f",
+    "%m %d, %Y",
+    "%m/%d/%Y",
 )
 _NUMBERS = ("rating", "weight")
 
@@ -33,8 +40,11 @@ def _id(column: str, dtype: pl.DataType, verbatim: bool) -> pl.Expr:
         number = pl.col(column)
         whole = (number == number.floor()) & (number.abs() < 2**53)
         return (
-            pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String))
-            .when(number.is_nan()).then(None).otherwise(number.cast(pl.String))
+            pl.when(whole)
+            .then(number.cast(pl.Int64, strict=False).cast(pl.String))
+            .when(number.is_nan())
+            .then(None)
+            .otherwise(number.cast(pl.String))
         )
     text = pl.col(column).cast(pl.String, strict=False)
     if verbatim:
@@ -49,8 +59,10 @@ def _time(column: str, dtype: pl.DataType, dates: Sequence[str]) -> pl.Expr:
         return pl.col(column).fill_nan(None).cast(pl.Int64, strict=False)
     if dtype == pl.String:
         text = _blank(column)
-        parsed = [text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
-                  .cast(pl.Int64, strict=False)]
+        parsed = [
+            text.cast(pl.Int64, strict=False),
+            text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False),
+        ]
         for form in dates:
             zoned = text.str.replace("Z$", "+00:00") if form.endswith("%z") else text
             moment = zoned.str.to_datetime(form, strict=False, time_unit="us", exact=True)
@@ -75,10 +87,13 @@ def date_forms(head: pl.Series) -> list[str]:
         return []
     frame = text.head(200).to_frame("when")
     return [
-        form for form in _DATES
+        form
+        for form in _DATES
         if frame.select(
             (pl.col("when").str.replace("Z$", "+00:00") if form.endswith("%z") else pl.col("when"))
-            .str.to_datetime(form, strict=False, exact=True).is_not_null().any()
+            .str.to_datetime(form, strict=False, exact=True)
+            .is_not_null()
+            .any()
         ).item()
     ]
 
@@ -95,9 +110,7 @@ def _shown(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.String, strict=False).fill_null("?").str.slice(0, 60)
 
 
-def _id_trouble(
-    column: str, dtype: pl.DataType, verbatim: bool
-) -> list[tuple[pl.Expr, pl.Expr]]:
+def _id_trouble(column: str, dtype: pl.DataType, verbatim: bool) -> list[tuple[pl.Expr, pl.Expr]]:
     value = _id(column, dtype, verbatim)
     kind = column.removesuffix("_id")
     return [
@@ -129,18 +142,22 @@ def log_columns(
     if "timestamp" in schema:
         moment, dtype = _time("timestamp", schema["timestamp"], dates), schema["timestamp"]
         casts.append(moment.alias("timestamp"))
-        trouble.append((
-            _given("timestamp", dtype) & moment.is_null(),
-            pl.format("timestamp '{}' is not a time", _shown("timestamp")),
-        ))
+        trouble.append(
+            (
+                _given("timestamp", dtype) & moment.is_null(),
+                pl.format("timestamp '{}' is not a time", _shown("timestamp")),
+            )
+        )
     for column in _NUMBERS:
         if column in schema:
             value = _number(column, schema[column])
             casts.append(value.alias(column))
-            trouble.append((
-                _given(column, schema[column]) & value.is_null(),
-                pl.format(f"{column} '{{}}' is not a number", _shown(column)),
-            ))
+            trouble.append(
+                (
+                    _given(column, schema[column]) & value.is_null(),
+                    pl.format(f"{column} '{{}}' is not a number", _shown(column)),
+                )
+            )
     if "event" in schema:
         casts.append(pl.col("event").cast(pl.String, strict=False))
     return frame.with_columns(*casts, _first(trouble))
@@ -153,8 +170,11 @@ def entity_columns(
     casts = [_id(key, schema[key], verbatim).alias(key)]
     if "title" in schema and schema["title"] != pl.String:
         title = pl.col("title")
-        text = title.list.join(" ") if schema["title"] == pl.List(pl.String) else title.cast(
-            pl.String, strict=False)
+        text = (
+            title.list.join(" ")
+            if schema["title"] == pl.List(pl.String)
+            else title.cast(pl.String, strict=False)
+        )
         casts.append(text.alias("title"))
     return frame.with_columns(*casts, _first(_id_trouble(key, schema[key], verbatim)))
 
@@ -197,9 +217,7 @@ def in_seconds(frame: pl.DataFrame, unit: TimeUnit) -> pl.DataFrame:
     if not frame.select(outside.any()).item():
         return frame
     reason = pl.format("timestamp '{}' is before 1970 or after 2200", pl.col("timestamp"))
-    return frame.with_columns(
-        pl.coalesce("_why", pl.when(outside).then(reason)).alias("_why")
-    )
+    return frame.with_columns(pl.coalesce("_why", pl.when(outside).then(reason)).alias("_why"))
 
 
 def inferred(frame: pl.DataFrame, keep: Sequence[str]) -> pl.DataFrame:

@@ -204,9 +204,7 @@ class Dataset:
         return folder
 
 
-def _entity(
-    frame: pl.DataFrame | None, used: pl.Series, column: str, where: str
-) -> pl.DataFrame:
+def _entity(frame: pl.DataFrame | None, used: pl.Series, column: str, where: str) -> pl.DataFrame:
     """The catalogue (or user table) joined with the ids the log names, in seeded order."""
     seen = used.unique().to_frame(column)
     if frame is None:
@@ -218,7 +216,8 @@ def _entity(
         repeated = frame.filter(pl.col(column).is_duplicated())[column]
         if len(repeated):
             raise OnomaError(
-                f"{column} {repeated[0]!r} is listed more than once", where=where,
+                f"{column} {repeated[0]!r} is listed more than once",
+                where=where,
                 fix="Keep one row for each id",
             )
         if frame[column].null_count():

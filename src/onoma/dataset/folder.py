@@ -30,7 +30,8 @@ def read_folder(path: str | Path, *, rejects: Rejects | None = None) -> Dataset:
     log_path = folder / "interactions.parquet"
     if not log_path.is_file():
         raise OnomaError(
-            f"no interactions.parquet (found {found(folder)})", where=str(folder),
+            f"no interactions.parquet (found {found(folder)})",
+            where=str(folder),
             fix="Make the folder form with onoma data import",
         )
     rejects = Rejects() if rejects is None else rejects
@@ -39,7 +40,8 @@ def read_folder(path: str | Path, *, rejects: Rejects | None = None) -> Dataset:
     log = read_table(log_path, rejects=rejects)
     tables = {
         role: read_table(folder / f"{role}.parquet", role, rejects=rejects)
-        if (folder / f"{role}.parquet").is_file() else None
+        if (folder / f"{role}.parquet").is_file()
+        else None
         for role in ("items", "users")
     }
     timed = "timestamp" in log.columns and log["timestamp"].null_count() < log.height
@@ -49,7 +51,10 @@ def read_folder(path: str | Path, *, rejects: Rejects | None = None) -> Dataset:
             log = log.sort("user_id", "position", maintain_order=True)
             notes["order"] = "rows sorted by position inside each user"
     return Dataset.construct(
-        log, tables["items"], tables["users"], name=str(meta.get("name") or folder.resolve().name),
+        log,
+        tables["items"],
+        tables["users"],
+        name=str(meta.get("name") or folder.resolve().name),
         notes=notes,
     )
 

@@ -60,26 +60,32 @@ def load(
     else:
         place = Path(path).expanduser()
         if not place.exists():
-            raise OnomaError("no such file or folder", where=text,
-                             fix="Packaged data is named like packaged:movielens")
+            raise OnomaError(
+                "no such file or folder",
+                where=text,
+                fix="Packaged data is named like packaged:movielens",
+            )
         form = format or sniff(place)
         if form not in FORMATS:
-            raise OnomaError(f"unknown format {form!r}", where=text,
-                             fix=f"Use one of {', '.join(FORMATS)}")
+            raise OnomaError(
+                f"unknown format {form!r}", where=text, fix=f"Use one of {', '.join(FORMATS)}"
+            )
         if options and form != "amazon":
-            raise OnomaError(f"{sorted(options)[0]!r} is an option of amazon, not of {form}",
-                             where=text)
+            raise OnomaError(
+                f"{sorted(options)[0]!r} is an option of amazon, not of {form}", where=text
+            )
         table = {
-            "rename": rename, "columns": columns, "delimiter": delimiter, "encoding": encoding,
+            "rename": rename,
+            "columns": columns,
+            "delimiter": delimiter,
+            "encoding": encoding,
             "unit": time_unit,
         }
         dataset = _read(place, form, items, users, table, rejects, options)
     notes = dict(dataset.notes)
     if len(rejects):
         notes["rejected"] = rejects.by_reason()
-    return Dataset(
-        dataset.interactions, dataset.items, dataset.users, name or dataset.name, notes
-    )
+    return Dataset(dataset.interactions, dataset.items, dataset.users, name or dataset.name, notes)
 
 
 def sniff(path: Path) -> str:
@@ -105,7 +111,8 @@ def sniff(path: Path) -> str:
             return form_of(_tables_in(path)["interactions"])
         raise OnomaError(
             f"a folder without interactions.parquet or another known form (found {found(path)})",
-            where=str(path), fix="Name the log itself, or one of --format " + "|".join(FORMATS),
+            where=str(path),
+            fix="Name the log itself, or one of --format " + "|".join(FORMATS),
         )
     if suffix(path) == ".inter":
         return "recbole"
@@ -144,8 +151,13 @@ def _tables_in(folder: Path) -> dict[str, Path]:
 
 
 def _read(
-    place: Path, form: str, items: str | Path | None, users: str | Path | None,
-    table: dict[str, Any], rejects: Rejects, options: dict[str, Any],
+    place: Path,
+    form: str,
+    items: str | Path | None,
+    users: str | Path | None,
+    table: dict[str, Any],
+    rejects: Rejects,
+    options: dict[str, Any],
 ) -> Dataset:
     if form == "folder":
         from onoma.dataset.folder import read_folder
@@ -163,8 +175,12 @@ def _read(
 
 
 def _from_tables(
-    place: Path, form: str, items: str | Path | None, users: str | Path | None,
-    table: dict[str, Any], rejects: Rejects,
+    place: Path,
+    form: str,
+    items: str | Path | None,
+    users: str | Path | None,
+    table: dict[str, Any],
+    rejects: Rejects,
 ) -> Dataset:
     from onoma.dataset.tables import form_of, read_table
 
@@ -172,8 +188,7 @@ def _from_tables(
     if form == "recbole":
         logs = [place] if place.is_file() else sorted(place.glob("*.inter"))
         if len(logs) != 1:
-            raise OnomaError(f"{len(logs)} .inter files", where=str(place),
-                             fix="Name one of them")
+            raise OnomaError(f"{len(logs)} .inter files", where=str(place), fix="Name one of them")
         log_path, form_ = logs[0], "tsv"
         item_path = item_path or _there(log_path.with_suffix(".item"))
         user_path = user_path or _there(log_path.with_suffix(".user"))

@@ -45,7 +45,11 @@ def read_movielens(path: str | Path, *, rejects: Rejects | None = None) -> Datas
         items, users = _items_100k(folder, rejects), _users_100k(folder, rejects)
     elif (folder / "ratings.dat").is_file():
         log = read_table(
-            folder / "ratings.dat", form="tsv", columns=_LOG, replace=_COLONS, delimiter="\t",
+            folder / "ratings.dat",
+            form="tsv",
+            columns=_LOG,
+            replace=_COLONS,
+            delimiter="\t",
             rejects=rejects,
         )
         items, users = _items_dat(folder, rejects), _users_dat(folder, rejects)
@@ -55,11 +59,15 @@ def read_movielens(path: str | Path, *, rejects: Rejects | None = None) -> Datas
         items = read_table(movies, "items", rejects=rejects) if movies.is_file() else None
     else:
         raise OnomaError(
-            "no u.data, ratings.dat or ratings.csv", where=str(folder),
+            "no u.data, ratings.dat or ratings.csv",
+            where=str(folder),
             fix="Unpack the archive and name the folder inside it",
         )
     return Dataset.construct(
-        log, None if items is None else with_genres(items), users, name=folder.resolve().name,
+        log,
+        None if items is None else with_genres(items),
+        users,
+        name=folder.resolve().name,
         notes={"form": "movielens"},
     )
 
@@ -83,14 +91,19 @@ def _items_100k(folder: Path, rejects: Rejects) -> pl.DataFrame | None:
         return None
     columns = ["item_id", "title", "release_date", "video_release_date", "imdb_url", *_GENRES]
     frame = read_table(
-        path, "items", form="tsv", columns=columns, delimiter="|", encoding="latin-1",
+        path,
+        "items",
+        form="tsv",
+        columns=columns,
+        delimiter="|",
+        encoding="latin-1",
         rejects=rejects,
     )
-    flags = [
-        pl.when(pl.col(g).cast(pl.String) == "1").then(pl.lit(g)) for g in _GENRES
-    ]
+    flags = [pl.when(pl.col(g).cast(pl.String) == "1").then(pl.lit(g)) for g in _GENRES]
     return frame.select(
-        "item_id", "title", "release_date",
+        "item_id",
+        "title",
+        "release_date",
         pl.concat_list(flags).list.drop_nulls().alias("categories"),
     )
 
@@ -110,8 +123,14 @@ def _items_dat(folder: Path, rejects: Rejects) -> pl.DataFrame | None:
 
     def read(encoding: str) -> pl.DataFrame:
         return read_table(
-            path, "items", form="tsv", columns=["item_id", "title", "categories"], delimiter="\t",
-            replace=_COLONS, encoding=encoding, rejects=rejects,
+            path,
+            "items",
+            form="tsv",
+            columns=["item_id", "title", "categories"],
+            delimiter="\t",
+            replace=_COLONS,
+            encoding=encoding,
+            rejects=rejects,
         )
 
     # 1M is Latin-1, 10M is UTF-8; Latin-1 text with an accent is never valid UTF-8.
@@ -128,6 +147,11 @@ def _users_dat(folder: Path, rejects: Rejects) -> pl.DataFrame | None:
         return None
     columns = ["user_id", "gender", "age", "occupation", "zip_code"]
     return read_table(
-        path, "users", form="tsv", columns=columns, delimiter="\t", replace=_COLONS,
+        path,
+        "users",
+        form="tsv",
+        columns=columns,
+        delimiter="\t",
+        replace=_COLONS,
         rejects=rejects,
     )

@@ -67,7 +67,8 @@ def canonical(
             # One map serves the log, the items and the users; each takes what it has.
             if ours in NEEDED[role]:
                 raise OnomaError(
-                    f"no column {theirs!r} (found {_listed(columns)})", where=where,
+                    f"no column {theirs!r} (found {_listed(columns)})",
+                    where=where,
                     fix=f"Name it with --rename {ours}=COLUMN",
                 )
             continue
@@ -84,7 +85,8 @@ def canonical(
     for ours in NEEDED[role]:
         if ours not in names.values():
             raise OnomaError(
-                f"no column for {ours} (found {_listed(columns)})", where=where,
+                f"no column for {ours} (found {_listed(columns)})",
+                where=where,
                 fix=f"Name it with --rename {ours}=COLUMN, or the columns of a file without a "
                 "header with --columns user_id,item_id,timestamp",
             )

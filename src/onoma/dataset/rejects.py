@@ -16,8 +16,13 @@ from onoma.errors import OnomaError
 Policy = Literal["refuse", "set-aside"]
 _SHOWN = 80
 LONGEST_ROW = 65_536  # characters of a bad row that are kept
-_SCHEMA = {"file": pl.String, "place": pl.Int64, "unit": pl.String, "reason": pl.String,
-           "row": pl.String}
+_SCHEMA = {
+    "file": pl.String,
+    "place": pl.Int64,
+    "unit": pl.String,
+    "reason": pl.String,
+    "row": pl.String,
+}
 
 
 @dataclass
@@ -45,7 +50,8 @@ class Rejects:
         if text.isascii() and text.isdigit() and len(text) < 16:
             return cls(int(text))
         raise OnomaError(
-            f"bad rows can be refused or set aside, not {text[:40]!r}", where="--bad-rows",
+            f"bad rows can be refused or set aside, not {text[:40]!r}",
+            where="--bad-rows",
             fix="Use refuse, set-aside or the largest number to set aside",
         )
 
@@ -67,8 +73,11 @@ class Rejects:
             return
         name = Path(file).name
         rows = rows.select(
-            pl.lit(name).alias("file"), pl.col("place").cast(pl.Int64),
-            pl.lit(unit).alias("unit"), "reason", "row",
+            pl.lit(name).alias("file"),
+            pl.col("place").cast(pl.Int64),
+            pl.lit(unit).alias("unit"),
+            "reason",
+            "row",
         ).sort("place")
         self._frames.append(rows.cast(_SCHEMA))  # type: ignore[arg-type]
         self._count += rows.height
@@ -90,9 +99,7 @@ class Rejects:
 
     def by_reason(self) -> dict[str, int]:
         """How many rows of each kind of trouble; quoted values are left out of the kind."""
-        kinds = self.table.select(
-            pl.col("reason").str.replace_all(r"'[^']*'", "…").alias("kind")
-        )
+        kinds = self.table.select(pl.col("reason").str.replace_all(r"'[^']*'", "…").alias("kind"))
         counts = kinds.group_by("kind").len().sort("len", "kind", descending=[True, False])
         return {str(kind): int(number) for kind, number in counts.iter_rows()}
 
@@ -110,7 +117,10 @@ def shorten(text: str) -> str:
 
 
 def without_bad(
-    frame: pl.DataFrame, path: Path, rejects: Rejects, unit: str = "line",
+    frame: pl.DataFrame,
+    path: Path,
+    rejects: Rejects,
+    unit: str = "line",
     raw: Mapping[int, str] | None = None,
 ) -> pl.DataFrame:
     """The rows whose ``_why`` is null; the others go to ``rejects``.
@@ -134,8 +144,12 @@ def without_bad(
     else:
         values = [c for c in bad.columns if c not in ("_why", "_place")]
         text = bad.select(pl.struct(values).struct.json_encode()).to_series()
-    rows = pl.DataFrame({
-        "place": places, "reason": bad["_why"], "row": text.str.slice(0, LONGEST_ROW),
-    })
+    rows = pl.DataFrame(
+        {
+            "place": places,
+            "reason": bad["_why"],
+            "row": text.str.slice(0, LONGEST_ROW),
+        }
+    )
     rejects.add(path, rows, unit)
     return frame.filter(pl.col("_why").is_null())

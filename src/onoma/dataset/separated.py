@@ -25,10 +25,15 @@ def suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-
 def separated(
-    text: Path, path: Path, role: str, rename: Mapping[str, str] | None,
-    columns: Sequence[str] | None, delimiter: str | None, quoted: bool, unit: TimeUnit | None,
+    text: Path,
+    path: Path,
+    role: str,
+    rename: Mapping[str, str] | None,
+    columns: Sequence[str] | None,
+    delimiter: str | None,
+    quoted: bool,
+    unit: TimeUnit | None,
     rejects: Rejects,
 ) -> pl.DataFrame:
     """The table in a separated text file, columns named and typed for the role."""
@@ -49,7 +54,8 @@ def separated(
     header = columns is None
     order = [names[c] for c in found]
     lists = [
-        names[c] for c, kind in typed_header(found).items()
+        names[c]
+        for c, kind in typed_header(found).items()
         if kind.endswith("_seq") and names[c] not in ("title", "user_id", "item_id")
     ]
     frame = None
@@ -62,15 +68,26 @@ def separated(
 
 
 def _fast(
-    text: Path, order: list[str], role: str, delimiter: str, quoted: bool, header: bool,
+    text: Path,
+    order: list[str],
+    role: str,
+    delimiter: str,
+    quoted: bool,
+    header: bool,
     unit: TimeUnit | None,
 ) -> pl.DataFrame | None:
     """The table by the streaming engine; None if any row is not as it should be."""
+
     def scan(rows: int | None = None) -> pl.LazyFrame:
         return pl.scan_csv(
-            text, separator=delimiter, has_header=False, skip_lines=int(header),
-            schema=dict.fromkeys(order, pl.String), quote_char='"' if quoted else None,
-            n_rows=rows, truncate_ragged_lines=False,
+            text,
+            separator=delimiter,
+            has_header=False,
+            skip_lines=int(header),
+            schema=dict.fromkeys(order, pl.String),
+            quote_char='"' if quoted else None,
+            n_rows=rows,
+            truncate_ragged_lines=False,
         )
 
     try:
@@ -138,8 +155,14 @@ def _rows(
 
 
 def _slow(
-    text: Path, path: Path, order: list[str], role: str, delimiter: str, quoted: bool,
-    header: bool, rejects: Rejects,
+    text: Path,
+    path: Path,
+    order: list[str],
+    role: str,
+    delimiter: str,
+    quoted: bool,
+    header: bool,
+    rejects: Rejects,
 ) -> pl.DataFrame:
     done: list[pl.DataFrame] = []
     good: list[list[str]] = []

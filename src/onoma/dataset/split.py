@@ -135,7 +135,8 @@ def split(
         raise OnomaError("the split leaves no training data", where=dataset.name)
     if not len(test_cases):
         raise OnomaError(
-            "the split leaves no test case", where=dataset.name,
+            "the split leaves no test case",
+            where=dataset.name,
             fix="Leave-one-out needs users with at least three interactions",
         )
     return Split(dataset, train, train_times, valid_cases, test_cases, protocol, ties, seed)
@@ -212,8 +213,13 @@ def _positions(users: NDArray[np.int32], n: int) -> tuple[NDArray[np.int64], NDA
 
 
 def _leave_one_out(
-    dataset: Dataset, users: NDArray[np.int32], items: NDArray[np.int32],
-    times: NDArray[np.int64], valid: float, test: float, seed: int,
+    dataset: Dataset,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    valid: float,
+    test: float,
+    seed: int,
 ) -> _Parts:
     position, length = _positions(users, dataset.n_users)
     part = np.zeros(len(users), dtype=np.int8)
@@ -224,8 +230,13 @@ def _leave_one_out(
 
 
 def _temporal(
-    dataset: Dataset, users: NDArray[np.int32], items: NDArray[np.int32],
-    times: NDArray[np.int64], valid: float, test: float, seed: int,
+    dataset: Dataset,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    valid: float,
+    test: float,
+    seed: int,
 ) -> _Parts:
     if (times < 0).all():
         raise OnomaError(
@@ -237,8 +248,13 @@ def _temporal(
 
 
 def _ratio(
-    dataset: Dataset, users: NDArray[np.int32], items: NDArray[np.int32],
-    times: NDArray[np.int64], valid: float, test: float, seed: int,
+    dataset: Dataset,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    valid: float,
+    test: float,
+    seed: int,
 ) -> _Parts:
     position, length = _positions(users, dataset.n_users)
     held = np.maximum(1, np.round(length * test)).astype(np.int64)
@@ -251,8 +267,13 @@ def _ratio(
 
 
 def _cold_item(
-    dataset: Dataset, users: NDArray[np.int32], items: NDArray[np.int32],
-    times: NDArray[np.int64], valid: float, test: float, seed: int,
+    dataset: Dataset,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    valid: float,
+    test: float,
+    seed: int,
 ) -> _Parts:
     seen = np.flatnonzero(np.bincount(items, minlength=dataset.n_items))
     order = np.random.default_rng(seed).permutation(seen)
@@ -271,9 +292,7 @@ def _cold_item(
         rows = np.flatnonzero(part == wanted)
         length = np.maximum(position[rows] + 1 - starts[users[rows]], 0)
         rows, length = rows[length > 0], length[length > 0]
-        history = train.take(users[rows])._gather(
-            train.take(users[rows]).offsets[:-1], length
-        )
+        history = train.take(users[rows])._gather(train.take(users[rows]).offsets[:-1], length)
         targets = Ragged(np.arange(len(rows) + 1, dtype=np.int64), items[rows])
         return Cases(users[rows], history, targets)
 
@@ -281,8 +300,13 @@ def _cold_item(
 
 
 def _cold_user(
-    dataset: Dataset, users: NDArray[np.int32], items: NDArray[np.int32],
-    times: NDArray[np.int64], valid: float, test: float, seed: int,
+    dataset: Dataset,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    valid: float,
+    test: float,
+    seed: int,
 ) -> _Parts:
     position, length = _positions(users, dataset.n_users)
     able = np.flatnonzero(np.bincount(users, minlength=dataset.n_users) >= 2)

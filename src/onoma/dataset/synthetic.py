@@ -57,11 +57,13 @@ def synthesize(
     if n_users < 1 or n_items < 2 or n_interactions < 3 * n_users:
         raise OnomaError(
             f"{n_users} users, {n_items} items, {n_interactions} interactions",
-            where="synthetic data", fix="Use at least 1 user, 2 items, 3 interactions a user",
+            where="synthetic data",
+            fix="Use at least 1 user, 2 items, 3 interactions a user",
         )
     if not (0 <= follow and 0 <= noise and follow + noise <= 1 and 0 <= skew < 10):
         raise OnomaError(
-            f"follow={follow}, noise={noise}, skew={skew}", where="synthetic data",
+            f"follow={follow}, noise={noise}, skew={skew}",
+            where="synthetic data",
             fix="follow + noise is at most 1, skew between 0 and 10",
         )
     rng = np.random.default_rng(seed)
@@ -133,25 +135,40 @@ def _lengths(rng: np.random.Generator, n_users: int, total: int) -> NDArray[np.i
 
 
 def _named(
-    users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[np.int64],
-    cluster_of: NDArray[np.int32], clusters: int, n_users: int, name: str, seed: int,
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[np.int64],
+    cluster_of: NDArray[np.int32],
+    clusters: int,
+    n_users: int,
+    name: str,
+    seed: int,
 ) -> Dataset:
     number = pl.int_range(len(cluster_of), eager=True).alias("number")
     things, colours = pl.Series(_THINGS), pl.Series(_COLOURS)
     group = pl.Series("cluster", cluster_of.astype(np.int64))
-    catalogue = pl.DataFrame({
-        "number": number, "cluster": group,
-        "thing": things.gather(group % len(_THINGS)),
-        "colour": colours.gather(number % len(_COLOURS)),
-    }).select(
+    catalogue = pl.DataFrame(
+        {
+            "number": number,
+            "cluster": group,
+            "thing": things.gather(group % len(_THINGS)),
+            "colour": colours.gather(number % len(_COLOURS)),
+        }
+    ).select(
         pl.format("i{}", "number").alias("item_id"),
         pl.format("{} {} {}", "colour", "thing", "number").alias("title"),
         pl.concat_list("thing", pl.format("{} {}", "thing", "cluster")).alias("categories"),
     )
     # The same seeded order as for any other data, then the log is renamed by its codes.
     people = pl.DataFrame({"user_id": pl.int_range(n_users, eager=True)}).select(
-        pl.format("u{}", "user_id").alias("user_id"))
+        pl.format("u{}", "user_id").alias("user_id")
+    )
     return Dataset.coded(
-        users, items, pl.DataFrame({"timestamp": times}), catalogue, people, name=name,
+        users,
+        items,
+        pl.DataFrame({"timestamp": times}),
+        catalogue,
+        people,
+        name=name,
         notes={"form": "synthetic", "seed": seed, "clusters": clusters},
     )

@@ -104,7 +104,11 @@ def read_table(
 
 
 def finished(
-    frame: pl.DataFrame, path: Path, role: str, unit: TimeUnit | None, rejects: Rejects,
+    frame: pl.DataFrame,
+    path: Path,
+    role: str,
+    unit: TimeUnit | None,
+    rejects: Rejects,
     place: str = "line",
 ) -> pl.DataFrame:
     """Seconds, numbers, repeated ids; the last bad rows leave."""
@@ -115,9 +119,7 @@ def finished(
         key = NEEDED[role][0]
         again = ~pl.col(key).is_first_distinct()
         reason = pl.format(f"{key} '{{}}' is listed again", pl.col(key))
-        frame = frame.with_columns(
-            pl.coalesce("_why", pl.when(again).then(reason)).alias("_why")
-        )
+        frame = frame.with_columns(pl.coalesce("_why", pl.when(again).then(reason)).alias("_why"))
     frame = without_bad(frame, path, rejects, place)
     frame = frame.drop("_why", "_place")
     if not frame.height:
@@ -130,7 +132,10 @@ def finished(
 
 
 def _parquet(
-    path: Path, role: str, rename: Mapping[str, str] | None, unit: TimeUnit | None,
+    path: Path,
+    role: str,
+    rename: Mapping[str, str] | None,
+    unit: TimeUnit | None,
     rejects: Rejects,
 ) -> pl.DataFrame:
     if not path.is_file():

@@ -24,9 +24,7 @@ ENCODERS: dict[str, str] = {
 __all__ = ["ENCODERS", "Encoder", "LogEncoder", "TextEncoder", "build", "cached"]
 
 
-def build(
-    config: str | Mapping[str, Any] | Sequence[Any] | Encoder, **settings: Any
-) -> Encoder:
+def build(config: str | Mapping[str, Any] | Sequence[Any] | Encoder, **settings: Any) -> Encoder:
     """The encoder a recipe describes.
 
     Args:

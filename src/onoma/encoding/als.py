@@ -32,8 +32,13 @@ class ALS(LogEncoder):
     name = "als"
 
     def __init__(
-        self, dim: int = 64, steps: int = 15, confidence: float = 10.0,
-        penalty: float = 1.0, seed: int = 0, inner: int = 3,
+        self,
+        dim: int = 64,
+        steps: int = 15,
+        confidence: float = 10.0,
+        penalty: float = 1.0,
+        seed: int = 0,
+        inner: int = 3,
     ) -> None:
         if min(dim, steps, inner) < 1 or confidence <= 0 or penalty <= 0:
             raise ValueError("dim, steps, inner, confidence and penalty must be positive")
@@ -43,8 +48,12 @@ class ALS(LogEncoder):
     def settings(self) -> dict[str, Any]:
         """All arguments."""
         return {
-            "dim": self.dim, "steps": self.steps, "confidence": self.confidence,
-            "penalty": self.penalty, "seed": self.seed, "inner": self.inner,
+            "dim": self.dim,
+            "steps": self.steps,
+            "confidence": self.confidence,
+            "penalty": self.penalty,
+            "seed": self.seed,
+            "inner": self.inner,
         }
 
     def encode(self, split: Split) -> NDArray[np.float32]:

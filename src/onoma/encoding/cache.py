@@ -62,9 +62,7 @@ def cached(encoder: Encoder, split: Split, folder: str | Path | None) -> NDArray
     return vectors
 
 
-def _checked(
-    encoder: Encoder, vectors: NDArray[np.float32], split: Split
-) -> NDArray[np.float32]:
+def _checked(encoder: Encoder, vectors: NDArray[np.float32], split: Split) -> NDArray[np.float32]:
     if vectors.ndim != 2 or len(vectors) != split.dataset.n_items:
         raise OnomaError(
             f"{vectors.shape} vectors for {split.dataset.n_items} items",

@@ -32,8 +32,12 @@ class Cooccurrence(LogEncoder):
     name = "collaborative"
 
     def __init__(
-        self, dim: int = 128, window: int = 5, smoothing: float = 0.75,
-        shift: float = 0.0, power: float = 0.5,
+        self,
+        dim: int = 128,
+        window: int = 5,
+        smoothing: float = 0.75,
+        shift: float = 0.0,
+        power: float = 0.5,
     ) -> None:
         if dim < 1 or window < 1:
             raise ValueError("dim and window must be at least 1")
@@ -43,8 +47,11 @@ class Cooccurrence(LogEncoder):
     def settings(self) -> dict[str, Any]:
         """All arguments."""
         return {
-            "dim": self.dim, "window": self.window, "smoothing": self.smoothing,
-            "shift": self.shift, "power": self.power,
+            "dim": self.dim,
+            "window": self.window,
+            "smoothing": self.smoothing,
+            "shift": self.shift,
+            "power": self.power,
         }
 
     def encode(self, split: Split) -> NDArray[np.float32]:

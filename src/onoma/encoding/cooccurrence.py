@@ -20,9 +20,7 @@ def interactions(sequences: Ragged, n_items: int) -> sp.csr_array:
     return matrix
 
 
-def steps(
-    sequences: Ragged, lag: int = 1
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+def steps(sequences: Ragged, lag: int = 1) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """All (item, item ``lag`` places later) pairs inside rows, two arrays of item codes."""
     values, rows = sequences.values, sequences.rows()
     together = rows[lag:] == rows[:-lag]

@@ -57,7 +57,8 @@ class Endpoint(TextEncoder):
         url = (url or os.environ.get("OPENAI_BASE_URL") or "").rstrip("/")
         if urlsplit(url).scheme not in ("http", "https"):
             raise OnomaError(
-                f"{url!r} is not an http address", where="encoder endpoint",
+                f"{url!r} is not an http address",
+                where="encoder endpoint",
                 fix="Set encoder.url or OPENAI_BASE_URL",
             )
         if batch < 1 or retries < 0 or timeout <= 0 or longest < 1:
@@ -68,8 +69,11 @@ class Endpoint(TextEncoder):
     def settings(self) -> dict[str, Any]:
         """Service, model and what is sent; never the key."""
         return {
-            "model": self.model, "url": self.url, "dimensions": self.dimensions,
-            "longest": self.longest, "fields": list(self.fields),
+            "model": self.model,
+            "url": self.url,
+            "dimensions": self.dimensions,
+            "longest": self.longest,
+            "fields": list(self.fields),
         }
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -137,7 +141,8 @@ class Endpoint(TextEncoder):
             if attempt < self.retries:
                 time.sleep(wait)
         raise OnomaError(
-            f"no answer after {self.retries + 1} tries ({problem})", where=self.url,
+            f"no answer after {self.retries + 1} tries ({problem})",
+            where=self.url,
             fix="Check the address and that the service runs",
         )
 

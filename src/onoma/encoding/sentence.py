@@ -73,8 +73,10 @@ class Sentence(TextEncoder):
                     handle.seek(-min(path.stat().st_size, 1 << 20), 2)
                     digest.update(handle.read())
         return {
-            "model": digest.hexdigest()[:16], "max_tokens": self.max_tokens,
-            "fields": list(self.fields), "bf16": self.bf16,
+            "model": digest.hexdigest()[:16],
+            "max_tokens": self.max_tokens,
+            "fields": list(self.fields),
+            "bf16": self.bf16,
         }
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -92,8 +94,11 @@ class Sentence(TextEncoder):
         if not filled:
             return out
         tokens = tokenizer(
-            [texts[row] for row in filled], truncation=True, max_length=longest,
-            return_attention_mask=False, return_token_type_ids=False,
+            [texts[row] for row in filled],
+            truncation=True,
+            max_length=longest,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         )["input_ids"]
         where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = network.to(where).eval()
@@ -126,14 +131,16 @@ def model_folder(model: str) -> Path:
         spec = importlib.util.find_spec(package)  # importing it would pull in far more
         if spec is None or not spec.submodule_search_locations:
             raise OnomaError(
-                f"the model {model!r} is not installed", where="encoder sentence",
+                f"the model {model!r} is not installed",
+                where="encoder sentence",
                 fix="Install the text extra: pip install 'onoma[text]'",
             )
         return Path(next(iter(spec.submodule_search_locations))) / inside
     folder = Path(model)
     if not (folder / "config.json").is_file():
         raise OnomaError(
-            f"no model folder at {model!r} (no config.json)", where="encoder sentence",
+            f"no model folder at {model!r} (no config.json)",
+            where="encoder sentence",
             fix=f"Give a folder or one of {', '.join(PACKAGED)}",
         )
     return folder
@@ -146,7 +153,8 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
         from transformers.utils import logging
     except ImportError as error:
         raise OnomaError(
-            f"text vectors need transformers ({error})", where="encoder sentence",
+            f"text vectors need transformers ({error})",
+            where="encoder sentence",
             fix="Install the text extra: pip install 'onoma[text]'",
         ) from error
     if hasattr(logging, "disable_progress_bar"):
@@ -164,8 +172,9 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
 
 def _described(folder: Path, network: Any) -> tuple[str, int]:
     """The way of pooling and the longest text."""
-    pooling, longest = _json(folder / "1_Pooling" / "config.json"), int(
-        getattr(network.config, "max_position_embeddings", 512) or 512
+    pooling, longest = (
+        _json(folder / "1_Pooling" / "config.json"),
+        int(getattr(network.config, "max_position_embeddings", 512) or 512),
     )
     says = _json(folder / "sentence_bert_config.json").get("max_seq_length")
     if says:

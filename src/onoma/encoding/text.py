@@ -7,13 +7,29 @@ from collections.abc import Sequence
 import polars as pl
 
 FIELDS = (
-    "title", "brand", "artist", "author", "categories", "genres", "keywords", "tags", "description",
+    "title",
+    "brand",
+    "artist",
+    "author",
+    "categories",
+    "genres",
+    "keywords",
+    "tags",
+    "description",
 )
 # Publishers write these where they know nothing; as words they would make strangers alike.
 _NOTHING = ("", "unknown", "nan", "none", "null", "n/a", "na", "[]")
 _ENTITIES = {
-    "&amp;": "&", "&quot;": '"', "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&lt;": "<",
-    "&gt;": ">", "&nbsp;": " ", "&reg;": "", "&trade;": "",
+    "&amp;": "&",
+    "&quot;": '"',
+    "&#39;": "'",
+    "&#x27;": "'",
+    "&apos;": "'",
+    "&lt;": "<",
+    "&gt;": ">",
+    "&nbsp;": " ",
+    "&reg;": "",
+    "&trade;": "",
 }
 
 

@@ -52,8 +52,11 @@ class TfIdf(TextEncoder):
     def settings(self) -> dict[str, Any]:
         """All arguments."""
         return {
-            "dim": self.dim, "min_df": self.min_df, "max_terms": self.max_terms,
-            "pairs": self.pairs, "fields": list(self.fields),
+            "dim": self.dim,
+            "min_df": self.min_df,
+            "max_terms": self.max_terms,
+            "pairs": self.pairs,
+            "fields": list(self.fields),
         }
 
     def encode(self, split: Split) -> NDArray[np.float32]:
@@ -111,7 +114,8 @@ class TfIdf(TextEncoder):
         values = (1 + np.log(known["count"].to_numpy())).astype(np.float32) * self._weights[columns]
         matrix = sp.csr_array(
             (values, (known["row"].to_numpy().astype(np.int64), columns)),
-            shape=(n, self._terms.height), dtype=np.float32,
+            shape=(n, self._terms.height),
+            dtype=np.float32,
         )
         lengths = np.sqrt(matrix.multiply(matrix).sum(axis=1))
         scale = np.divide(1, lengths, out=np.zeros(n, dtype=np.float32), where=lengths > 0)

@@ -68,14 +68,13 @@ def _max_plus_one(numbers: NDArray[np.integer], cases: Cases) -> dict[str, float
     hit = (step >= 1) & (step <= K)
     gain = np.where(hit, 1 / np.log2(np.maximum(step, 1) + 1), 0)
     return {
-        f"recall@{K}": float(hit.mean()), f"ndcg@{K}": float(gain.mean()),
+        f"recall@{K}": float(hit.mean()),
+        f"ndcg@{K}": float(gain.mean()),
         "exactly_next": float((step == 1).mean()),
     }
 
 
-def ties(
-    dataset: Dataset, split: Split, shuffled: Sequence[Split]
-) -> dict[str, Any] | None:
+def ties(dataset: Dataset, split: Split, shuffled: Sequence[Split]) -> dict[str, Any] | None:
     """How much of the order inside equal timestamps is an accident; None without timestamps.
 
     ``expected_change`` is exact: with m events at a user's last time, a fair shuffle replaces the
@@ -155,7 +154,8 @@ def cold(split: Split) -> dict[str, float]:
 def time_order(dataset: Dataset, split: Split) -> dict[str, float] | None:
     """Share of the training log that lies after the test target, averaged over cases."""
     last = (
-        dataset.interactions.group_by("user").agg(pl.col("timestamp").max())
+        dataset.interactions.group_by("user")
+        .agg(pl.col("timestamp").max())
         .filter(pl.col("timestamp").is_not_null())
     )
     known = np.sort(split.train_times[split.train_times >= 0])
@@ -177,9 +177,7 @@ def branching(split: Split, seed: int = 0) -> dict[str, Any]:
     n = split.dataset.n_items
     known = Transitions(split.train, n)
     source, target = known.keys // n, known.keys % n
-    forward = sp.csr_matrix(
-        (np.ones(len(known.keys), np.float32), (source, target)), shape=(n, n)
-    )
+    forward = sp.csr_matrix((np.ones(len(known.keys), np.float32), (source, target)), shape=(n, n))
     both = forward.maximum(forward.T).tocsr()
     degree, total = np.diff(forward.indptr), np.bincount(source, known.counts, minlength=n)
     share = known.counts / total[source]
@@ -192,7 +190,8 @@ def branching(split: Split, seed: int = 0) -> dict[str, Any]:
         "successors_mean": float(degree[used].mean()) if used.any() else 0.0,
         "successors_median": float(np.median(degree[used])) if used.any() else 0.0,
         "effective_successors": float(2 ** np.average(entropy[used], weights=total[used]))
-        if used.any() else 0.0,
+        if used.any()
+        else 0.0,
         "memorised": float(known.seen(last, goal).mean()),
     }
     # Two steps cost the neighbours' degrees; a dense graph is answered from a sample of cases.
@@ -261,8 +260,12 @@ def smoothness(
     train = alike(*steps(split.train))
     test = alike(back(split.test.history), first_targets(split.test))
     return {
-        "train_cosine": train[0], "train_shuffled": train[1], "train_auc": train[2],
-        "test_cosine": test[0], "test_shuffled": test[1], "test_auc": test[2],
+        "train_cosine": train[0],
+        "train_shuffled": train[1],
+        "train_auc": train[2],
+        "test_cosine": test[0],
+        "test_shuffled": test[1],
+        "test_auc": test[2],
         "items_with_text": float(known.mean()),
     }
 

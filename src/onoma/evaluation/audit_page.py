@@ -44,20 +44,26 @@ def page(audit: Audit) -> str:
     )
     parts = [
         f"<h1>Audit of {name}</h1><p class=soft>{counts}. {audit.seconds:.0f} s.</p>",
-        "<h2>What this data can and cannot prove</h2>", _findings(audit),
+        "<h2>What this data can and cannot prove</h2>",
+        _findings(audit),
         "<h2>Advised protocol</h2><ol>",
-        *(f"<li>{escape(line)}</li>" for line in audit.advice), "</ol>",
-        "<h2>Floors: what needs no training</h2>", _floors(audit.floors),
-        "<h2>The last item and those before it</h2>", _memory(audit.figures["memory"]),
+        *(f"<li>{escape(line)}</li>" for line in audit.advice),
+        "</ol>",
+        "<h2>Floors: what needs no training</h2>",
+        _floors(audit.floors),
+        "<h2>The last item and those before it</h2>",
+        _memory(audit.figures["memory"]),
         "<h2>The transition graph around the last item</h2>",
         _reach(audit.figures["branching"], int(audit.data["items"])),
-        "<h2>All numbers</h2>", _numbers(audit.figures),
+        "<h2>All numbers</h2>",
+        _numbers(audit.figures),
     ]
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        "<meta name=viewport content=\"width=device-width,initial-scale=1\">"
+        '<meta name=viewport content="width=device-width,initial-scale=1">'
         f"<title>Audit of {name}</title><style>{_STYLE}</style></head><body>"
-        + "\n".join(parts) + "</body></html>\n"
+        + "\n".join(parts)
+        + "</body></html>\n"
     )
 
 
@@ -100,7 +106,7 @@ def floor_name(row: dict[str, Any]) -> str:
 
 def _findings(audit: Audit) -> str:
     rows = "".join(
-        f"<li class={one.level}><b title=\"{escape(_MEANING[one.level])}\">{one.level} · "
+        f'<li class={one.level}><b title="{escape(_MEANING[one.level])}">{one.level} · '
         f"{escape(one.check)}</b><br>{escape(one.text[:1].upper() + one.text[1:])}</li>"
         for one in audit.findings
     )
@@ -110,8 +116,14 @@ def _findings(audit: Audit) -> str:
 def _floors(rows: list[dict[str, Any]]) -> str:
     ordered = sorted(rows, key=lambda row: -row["recall@10"])
     chart = bars(
-        [(floor_name(row), row["recall@10"], tuple(row["ci95"]["recall@10"]) if "ci95" in row
-          else None) for row in ordered],
+        [
+            (
+                floor_name(row),
+                row["recall@10"],
+                tuple(row["ci95"]["recall@10"]) if "ci95" in row else None,
+            )
+            for row in ordered
+        ],
         "recall at 10 of the floors",
     )
     body = "".join(
@@ -140,8 +152,10 @@ def _memory(memory: dict[str, Any]) -> str:
     rows: list[tuple[str, float, tuple[float, float] | None]] = [
         (f"the item {one['lag']} back alone", one["recall@10"], None) for one in memory["lags"]
     ]
-    rows += [(f"the last {one['lags']} together", one["recall@10"], None)
-             for one in memory["together"][1:]]
+    rows += [
+        (f"the last {one['lags']} together", one["recall@10"], None)
+        for one in memory["together"][1:]
+    ]
     rows.append(("Markov on the item before the last", memory["before_last"]["recall@10"], None))
     return (
         f"<figure>{bars(rows, 'recall at 10 by place in the history')}<figcaption>Recall@10 of "
@@ -172,10 +186,14 @@ def _numbers(figures: dict[str, Any]) -> str:
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        return [cell for key, inner in value.items()
-                for cell in _flat(f"{prefix}.{key}" if prefix else str(key), inner)]
+        return [
+            cell
+            for key, inner in value.items()
+            for cell in _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+        ]
     if isinstance(value, list):
-        return [cell for place, inner in enumerate(value)
-                for cell in _flat(f"{prefix}[{place}]", inner)]
+        return [
+            cell for place, inner in enumerate(value) for cell in _flat(f"{prefix}[{place}]", inner)
+        ]
     text = "unknown" if value is None else f"{value:.6g}" if isinstance(value, float) else value
     return [(prefix, str(text))]

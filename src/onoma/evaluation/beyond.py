@@ -95,9 +95,7 @@ def intra_list_distance(items: NDArray[np.integer], vectors: Any, chunk: int = 4
         known = (part >= 0) & (length[np.maximum(part, 0)] > 0)
         row, column = np.nonzero(known)
         code = part[row, column]
-        picks = sp.csr_matrix(
-            (1 / length[code], (row, code)), shape=(len(part), matrix.shape[0])
-        )
+        picks = sp.csr_matrix((1 / length[code], (row, code)), shape=(len(part), matrix.shape[0]))
         m = known.sum(1)
         cosines = (np.asarray(_squares(picks @ matrix)).ravel() - m) / 2
         pairs = m * (m - 1) / 2

@@ -146,8 +146,16 @@ def evaluate(
         np.concatenate([part.scores for part in parts]),
     )
     seconds = time.perf_counter() - start
-    return measured(ranking, cases, split, ks=ks, mask_seen=mask_seen, mode=mode,
-                    vectors=vectors, seconds=seconds)
+    return measured(
+        ranking,
+        cases,
+        split,
+        ks=ks,
+        mask_seen=mask_seen,
+        mode=mode,
+        vectors=vectors,
+        seconds=seconds,
+    )
 
 
 def measured(
@@ -171,8 +179,11 @@ def measured(
         metrics=figures,
         slices=slices(cases, split),
         beyond=_beyond.beyond(
-            np.where(ranking.items < n_items, ranking.items, -1), split.train_counts,
-            k=k, history=cases.history, vectors=vectors,
+            np.where(ranking.items < n_items, ranking.items, -1),
+            split.train_counts,
+            k=k,
+            history=cases.history,
+            vectors=vectors,
         ),
         invalid_items=invalid_items(ranking.items, n_items),
         ks=tuple(ks),

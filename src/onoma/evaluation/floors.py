@@ -65,7 +65,8 @@ class Lags:
         for low in range(0, len(order), batch):
             rows = order[low : low + batch]
             part = Requests(
-                requests.history.take(rows), mask_seen=requests.mask_seen,
+                requests.history.take(rows),
+                mask_seen=requests.mask_seen,
                 exclude=None if requests.exclude is None else requests.exclude.take(rows),
             )
             ranking = self._rank(part, k, k + int(forbidden[rows].max()))
@@ -86,7 +87,9 @@ class Lags:
         scores = self.fallback[np.maximum(items, 0)]
         scores[:, : steps.shape[1]] += counts
         return top_k(
-            torch.from_numpy(scores), k, forbidden=requests.forbidden(),
+            torch.from_numpy(scores),
+            k,
+            forbidden=requests.forbidden(),
             items=torch.from_numpy(items),
         )
 
@@ -145,7 +148,10 @@ def _row(name: str, runs: Sequence[tuple[Split, Any]], mask_seen: bool = True) -
     table = np.mean([np.stack([one[key] for key in keys], axis=1) for one in figures], axis=0)
     ends = bootstrap_ci(table, samples=1_000)
     out = {
-        "name": name, "ties": runs[0][0].ties, "mask_seen": mask_seen, "cases": len(table),
+        "name": name,
+        "ties": runs[0][0].ties,
+        "mask_seen": mask_seen,
+        "cases": len(table),
         **{key: float(mean) for key, mean in zip(keys, table.mean(axis=0), strict=True)},
         "ci95": {key: [float(a), float(b)] for key, (a, b) in zip(keys, ends, strict=True)},
     }
@@ -178,14 +184,16 @@ def memory(split: Split, deepest: int = 3) -> dict[str, Any]:
     cases = split.test.take(deep)
 
     def figures(model: Any, asked: Cases = cases) -> dict[str, float]:
-        return {key: float(v.mean()) for key, v in measure(model, asked).items()
-                if key in (f"recall@{K}", f"ndcg@{K}")}
+        return {
+            key: float(v.mean())
+            for key, v in measure(model, asked).items()
+            if key in (f"recall@{K}", f"ndcg@{K}")
+        }
 
     alone = [{"lag": lag, **figures(Lags(split, (lag,)))} for lag in range(1, deepest + 1)]
     together = [{"lags": 1, **{k: v for k, v in alone[0].items() if k != "lag"}}]
     together += [
-        {"lags": n, **figures(Lags(split, tuple(range(1, n + 1))))}
-        for n in range(2, deepest + 1)
+        {"lags": n, **figures(Lags(split, tuple(range(1, n + 1))))} for n in range(2, deepest + 1)
     ]
     # The same question without its last item; what was seen is still masked.
     early = Requests(cases.history.drop_last(1), exclude=cases.history)
@@ -193,7 +201,9 @@ def memory(split: Split, deepest: int = 3) -> dict[str, Any]:
     before = metrics(ranking.items, cases.targets, (K,))
     first = alone[0][f"recall@{K}"]
     return {
-        "lags": alone, "together": together, "cases": len(deep),
+        "lags": alone,
+        "together": together,
+        "cases": len(deep),
         "before_last": {key: float(before[key].mean()) for key in (f"recall@{K}", f"ndcg@{K}")},
         "gain": together[-1][f"recall@{K}"] / first - 1 if first else 0.0,
     }

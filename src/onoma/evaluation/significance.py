@@ -88,8 +88,12 @@ def compare(
     difference = b - a
     low, high = bootstrap_ci(difference, level=level, samples=samples, seed=seed)
     return Comparison(
-        float(difference.mean()), float(low), float(high),
-        permutation_p(difference, samples=samples, seed=seed), level, len(a),
+        float(difference.mean()),
+        float(low),
+        float(high),
+        permutation_p(difference, samples=samples, seed=seed),
+        level,
+        len(a),
     )
 
 
@@ -163,9 +167,7 @@ def _columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return table
 
 
-def _resampled_means(
-    values: NDArray[np.float64], samples: int, seed: int
-) -> NDArray[np.float64]:
+def _resampled_means(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
     """float64[samples, m], means of ``n`` cases drawn with replacement."""
     rng = np.random.default_rng(seed)
     n = len(values)

@@ -34,9 +34,7 @@ class Transitions:
         keys = self.sources.astype(np.int64) * n_items + self.targets
         self.keys, self.counts = np.unique(keys, return_counts=True)
 
-    def seen(
-        self, source: NDArray[np.integer], target: NDArray[np.integer]
-    ) -> NDArray[np.bool_]:
+    def seen(self, source: NDArray[np.integer], target: NDArray[np.integer]) -> NDArray[np.bool_]:
         """bool[n]: whether each step occurs; negative codes never do."""
         asked = np.asarray(source, dtype=np.int64) * self.n_items + target
         if not len(self.keys):
@@ -45,9 +43,7 @@ class Transitions:
         return (self.keys[place] == asked) & (np.asarray(source) >= 0)
 
 
-def steps(
-    sequences: Ragged, lag: int = 1
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+def steps(sequences: Ragged, lag: int = 1) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """All (item, item ``lag`` places later) pairs inside rows, two arrays of item codes."""
     values, rows = sequences.values, sequences.rows()
     together = rows[lag:] == rows[:-lag]
