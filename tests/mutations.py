@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -410,3 +411,20 @@ def mutations(
             victim.write_bytes(_damaged(victim.read_bytes(), damage, rng))
             names = (*(f.name for f in files), path.name, "toy")
             yield Mutation(f"{number}-{form}-{damage}", path, "data", names)
+
+
+def damaged_runs(finished: Path, root: Path, n: int = 100, seed: int = 0) -> Iterator[Mutation]:
+    """``n`` copies of a run directory below ``root``, one file of each damaged or gone."""
+    files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    files = [f for f in files if f.suffix in (".json", ".yaml", ".safetensors", ".parquet")]
+    for number in range(n):
+        rng = random.Random(f"run {seed} {number}")
+        folder = root / f"r{number}"
+        shutil.copytree(finished, folder)
+        victim, damage = folder / rng.choice(files), rng.choice([*DAMAGE, "delete"])
+        if damage == "delete":
+            victim.unlink()
+        else:
+            victim.write_bytes(_damaged(victim.read_bytes(), damage, rng))
+        label = f"{number}-{victim.relative_to(folder)}-{damage}"
+        yield Mutation(label, folder, "run", (folder.name, victim.name))

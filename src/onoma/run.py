@@ -79,7 +79,7 @@ class Run:
         path = self.path / "metrics.json"
         try:
             figures = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise OnomaError(
                 "the run has no readable metrics.json",
                 where=str(self.path),

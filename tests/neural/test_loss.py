@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from onoma.neural import loss as fused
+from onoma.neural.teacher import NameTeacher
 
 
 @pytest.fixture(params=["bf16-or-native", "float32"])
@@ -34,17 +35,31 @@ def test_full_softmax_matches_cross_entropy(dtype, scale):
         assert torch.linalg.norm(got - want) <= 2 * tolerance * torch.linalg.norm(want)
 
 
-def test_drawn_items_follow_the_model():
+def test_the_teacher_draws_from_the_ranker_and_teaches_its_distribution_over_codes():
     torch.manual_seed(1)
-    state, table = torch.randn(1, 8), torch.randn(30, 8)
     n = 40_000
-    uniform = torch.from_numpy(np.random.default_rng(0).random(n, dtype=np.float32))
-    _, drawn = fused.full_softmax_and_draw(
-        state.expand(n, 8), table, torch.zeros(n, dtype=torch.long), uniform
+    codes = torch.tensor(
+        [[a, b, -1] for a in range(3) for b in range(4)] + [[3, 1, c] for c in (0, 4)]
     )
-    share = torch.bincount(drawn, minlength=30) / n
-    want = torch.softmax(state @ table.T, 1)[0]
+    logits = torch.randn(1, len(codes)) * 2
+    want = torch.softmax(logits, 1)[0]
+    uniform = torch.from_numpy(np.random.default_rng(0).random(n, dtype=np.float32))
+    teacher = NameTeacher(codes, (4, 4, 5))
+    drawn, lessons = teacher(logits.exp().expand(n, -1), uniform)
+    share = torch.bincount(drawn, minlength=len(codes)) / n
     assert (share - want).abs().max() < 0.012
+    path = codes[drawn]
+    for level, lesson in enumerate(lessons):
+        for name in path.unique(dim=0):
+            row = lesson[(path == name).all(1)][0]
+            inside = want * (codes[:, :level] == name[:level]).all(1)
+            expected = torch.zeros(len(row))
+            if name[level] >= 0:
+                expected.scatter_add_(
+                    0, codes[:, level].clamp(min=0), inside * (codes[:, level] >= 0)
+                )
+                expected /= expected.sum()
+            assert torch.allclose(row, expected, atol=2e-2)
 
 
 @pytest.mark.parametrize("power", [0.0, 3.0], ids=["uniform", "popular"])

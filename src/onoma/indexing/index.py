@@ -118,7 +118,7 @@ class ItemIndex:
             raise OnomaError(
                 f"no {Path(str(error.filename or 'index')).name}", where=str(folder), fix=fix
             ) from None
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
             raise OnomaError(f"unreadable index ({error})", where=str(folder), fix=fix) from None
         try:
             if about["format"] != _FORMAT:
@@ -134,7 +134,10 @@ class ItemIndex:
                 f"index.json or index.safetensors lacks or misstates {error}",
                 where=str(folder), fix=fix,
             ) from None  # fmt: skip
-        check_codes(codes, sizes)
+        try:
+            check_codes(codes, sizes)
+        except OnomaError as error:
+            raise OnomaError(str(error), where=str(folder), fix=fix) from None
         if len(codes) != count:
             raise OnomaError(f"{len(codes)} names, {count} promised", where=str(folder), fix=fix)
         rest = {key.removeprefix("tensors."): value for key, value in tensors.items()}

@@ -46,7 +46,7 @@ class Checkpoint:
                 names = list(handle.keys())
                 tensors = {name: handle.get_tensor(name) for name in names}
                 record = json.loads((handle.metadata() or {}).get("record", "null"))
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise OnomaError(
                 f"cannot read the weights ({error})",
                 where=str(path),

@@ -98,13 +98,27 @@ class DepthDecoder(nn.Module):
         x = self.norm(x)
         return [head(x[:, level]) for level, head in enumerate(self.heads)]
 
-    def loss(self, context: Tensor, codes: Tensor) -> Tensor:
-        """Mean over names of minus log p(name): float32[] from the arguments of :meth:`forward`."""
-        logits = self.forward(context, codes)
-        total = [
-            F.cross_entropy(row.float(), codes[:, level], ignore_index=-1, reduction="sum")
-            for level, row in enumerate(logits)
-        ]
+    def loss(
+        self, context: Tensor, codes: Tensor, lessons: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Mean over names of the cross-entropy of their codes.
+
+        Args:
+            context: as for :meth:`forward`.
+            codes: as for :meth:`forward`.
+            lessons: what each level should answer after the codes before it, one float[m, size]
+                a level; the codes themselves where not given.
+
+        Returns:
+            float32[]; without lessons, the mean of minus log p(name).
+        """
+        total = []
+        for level, row in enumerate(self.forward(context, codes)):
+            if lessons is None:
+                goal = codes[:, level]
+                total.append(F.cross_entropy(row.float(), goal, ignore_index=-1, reduction="sum"))
+            else:
+                total.append(-(lessons[level] * row.float().log_softmax(1)).sum())
         return torch.stack(total).sum() / max(len(codes), 1)
 
     def begin(self, context: Tensor) -> tuple[Tensor, DepthState]:

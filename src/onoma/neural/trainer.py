@@ -208,10 +208,15 @@ class Trainer:
                 where=str(path),
                 fix="Use --fresh to start over, or --out to write elsewhere",
             )
-        vars(state).update(saved.record)
         tensors = saved.tensors
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        restore_optimiser(optimiser, tensors)
+        try:
+            vars(state).update(saved.record)
+            model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+            restore_optimiser(optimiser, tensors)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise OnomaError(
+                "the checkpoint is damaged", where=str(path), fix="Use --fresh to start over"
+            ) from error
         return {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
 
     def _open_log(self, rows: list[dict[str, Any]]) -> None:

@@ -82,7 +82,15 @@ def read_model(folder: str | Path, name: str) -> tuple[dict[str, Any], dict[str,
             matrix = sp.csr_array(parts, shape=tuple(shape))
             matrix.check_format(full_check=True)
             arrays[key] = matrix
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise OnomaError(
             f"cannot read the model ({error})", where=str(folder), fix="Fit it again with onoma run"
         ) from error

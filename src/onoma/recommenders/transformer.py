@@ -196,18 +196,18 @@ class TransformerRecommender(Recommender):
             OnomaError: a file is missing, damaged, of another recommender or of another catalogue.
         """
         record, arrays = read_model(folder, cls.name)
-        model = cls.create(
-            {**record["settings"], "train": record["train"]}, seed=record["seed"], quiet=True
-        )
         weights = {key.replace("/", "."): torch.from_numpy(v) for key, v in arrays.items()}
-        model.module = model._rebuild(Path(folder), dataset, weights)
         try:
+            model = cls.create(
+                {**record["settings"], "train": record["train"]}, seed=record["seed"], quiet=True
+            )
+            model.module = model._rebuild(Path(folder), dataset, weights)
             model.module.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise OnomaError(
                 "the weights do not fit the settings or this catalogue",
                 where=str(folder),
-                fix="Use the data the model was fitted on",
+                fix="Use the data the model was fitted on, or fit it again with onoma run",
             ) from error
         model.module.to(device()).eval()
         return model

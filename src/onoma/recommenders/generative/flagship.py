@@ -19,8 +19,9 @@ from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.device import autocast
-from onoma.neural.loss import full_softmax_and_draw
+from onoma.neural.loss import full_softmax
 from onoma.neural.noise import Noise
+from onoma.neural.teacher import NameTeacher
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.transformer import (
@@ -44,8 +45,6 @@ class FlagshipSettings(TransformerSettings):
         depth_blocks: its blocks.
         depth_heads: its attention heads.
         depth_dropout: its dropout.
-        distil: share of positions where the depth decoder learns to spell an item drawn from the
-            dense head instead of the target, so that the two heads agree.
         beam: names kept while spelling.
     """
 
@@ -57,7 +56,6 @@ class FlagshipSettings(TransformerSettings):
     depth_blocks: int = Field(default=2, ge=1)
     depth_heads: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
-    distil: float = Field(default=0.5, ge=0, le=1)
     beam: int = Field(default=50, ge=1)
 
 
@@ -84,6 +82,7 @@ class FlagshipModule(ItemSequenceModule):
             settings.input_dropout,
             self.noise,
         )
+        self.teacher = NameTeacher(self.codes, index.sizes)
         self.enter = nn.Linear(width, settings.depth_width)
         self.depth = DepthDecoder(
             index.sizes,
@@ -109,16 +108,20 @@ class FlagshipModule(ItemSequenceModule):
         return out
 
     def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Dense cross-entropy plus the spelling of targets, or of items drawn in their place."""
+        """Dense cross-entropy, plus that of the spelling with the dense head's answers."""
         uniform = self.noise.uniform(len(targets)).to(states.device)
-        dense, drawn = full_softmax_and_draw(states, table[: self.n_items], targets, uniform)
-        distilled = self.noise.uniform(len(targets)).to(states.device) < self.settings.distil
-        return dense + self.spelling_loss(states.detach(), torch.where(distilled, drawn, targets))
-
-    def spelling_loss(self, states: Tensor, items: Tensor) -> Tensor:
-        """Mean negative log-probability of the names of int64[m] items given float32[m, d]."""
+        taught: list[tuple[Tensor, list[Tensor]]] = []
+        dense = full_softmax(
+            states,
+            table[: self.n_items],
+            targets,
+            lambda rows, mass: taught.append(self.teacher(mass, uniform[rows])),
+        )
+        drawn = torch.cat([items for items, _ in taught])
+        lessons = [torch.cat(level) for level in zip(*(each for _, each in taught), strict=True)]
         with autocast(states.device.type):
-            return self.depth.loss(self.enter(states), self.codes[items])
+            context = self.enter(states.detach())
+            return dense + self.depth.loss(context, self.codes[drawn], lessons)
 
 
 def _with_padding(vectors: Tensor) -> Tensor:
@@ -129,8 +132,8 @@ class Flagship(TransformerRecommender):
     """Names, a causal transformer over items, and two heads on one state.
 
     The dense head is a softmax over the catalogue at every position. The depth decoder spells the
-    name of the next item code by code under the trie; it learns from the targets and from items
-    drawn from the dense head in their place, which distils the ranker into the speller.
+    name of the next item code by code under the trie; it learns what the dense head answers, so
+    that the two agree.
 
     Modes:
         rank: the dense head over the whole catalogue.
