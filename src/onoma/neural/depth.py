@@ -107,19 +107,20 @@ class DepthDecoder(nn.Module):
             context: as for :meth:`forward`.
             codes: as for :meth:`forward`.
             lessons: what each level should answer after the codes before it, one float[m, size]
-                a level; the codes themselves where not given.
+                a level, zeros for rows that do not count; the codes themselves where not given.
 
         Returns:
             float32[]; without lessons, the mean of minus log p(name).
         """
         total = []
+        n = len(codes) if lessons is None else int((lessons[0].sum(1) > 0).sum())
         for level, row in enumerate(self.forward(context, codes)):
             if lessons is None:
                 goal = codes[:, level]
                 total.append(F.cross_entropy(row.float(), goal, ignore_index=-1, reduction="sum"))
             else:
                 total.append(-(lessons[level] * row.float().log_softmax(1)).sum())
-        return torch.stack(total).sum() / max(len(codes), 1)
+        return torch.stack(total).sum() / max(n, 1)
 
     def begin(self, context: Tensor) -> tuple[Tensor, DepthState]:
         """See :class:`onoma.neural.beam.Speller`; context is float[n, width]."""

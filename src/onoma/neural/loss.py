@@ -25,16 +25,17 @@ class _FullSoftmax(torch.autograd.Function):
     ) -> Tensor:
         dtype = matrix_dtype(states.device.type)
         h, w = states.to(dtype), table.to(dtype)
-        n = len(h)
+        n = int((targets >= 0).sum())
         d_states = torch.empty_like(h)
         d_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=h.device)
         # exp without the usual maximum is safe while |logits| < 60; the bound is Cauchy-Schwarz.
         no_peak = torch.zeros((), device=h.device)
         bounded = bool(states.norm(dim=1).max() * table.norm(dim=1).max() < 60)
-        for start in range(0, n, _ROWS):
+        for start in range(0, len(h), _ROWS):
             rows = slice(start, start + _ROWS)
-            logits, goal = h[rows] @ w.T, targets[rows]
+            logits, counts = h[rows] @ w.T, targets[rows] >= 0
+            goal = targets[rows].clamp(min=0)
             at = torch.arange(len(goal), device=h.device)
             hit = logits[at, goal].float()
             if bounded:
@@ -43,13 +44,14 @@ class _FullSoftmax(torch.autograd.Function):
                 top = logits.amax(1, keepdim=True)
                 p, peak = logits.sub_(top).exp_(), top[:, 0].float()
             mass = p.sum(1, dtype=torch.float32)
-            total += (mass.log() + peak - hit).sum()
+            total += ((mass.log() + peak - hit) * counts).sum()
             if watch is not None:
                 watch(rows, p)
-            p.mul_(mass.reciprocal().to(dtype)[:, None])
-            p[at, goal] -= 1
+            p.mul_((counts / mass).to(dtype)[:, None])
+            p[at, goal] -= counts.to(dtype)
             d_states[rows] = p @ w
             d_table += p.T @ h[rows]
+        n = max(n, 1)
         ctx.save_for_backward(d_states.float() / n, d_table / n)
         return total / n
 
@@ -67,7 +69,7 @@ def full_softmax(
     Args:
         states: float[m, d].
         table: float[n_items, d].
-        targets: int64[m].
+        targets: int64[m], -1 for rows that do not count.
         watch: called with each slice of rows and its float[r, n_items] probabilities, each row up
             to a factor, while they exist; it must not change them.
 
@@ -89,7 +91,7 @@ def sampled_softmax(
     Args:
         states: float[m, d].
         table: float[n_items, d].
-        targets: int64[m].
+        targets: int64[m], -1 for rows that do not count.
         negatives: int64[s]; a row's own target among them is left out.
         log_count: float32[s], log of the expected count of each negative's item in a sample of
             size s (``log(s / n_items)`` for a uniform one).
@@ -98,7 +100,8 @@ def sampled_softmax(
         Scalar mean loss.
     """
     dtype = matrix_dtype(states.device.type)
-    positive = (states * table[targets]).sum(1, keepdim=True)
+    positive = (states * table[targets.clamp(min=0)]).sum(1, keepdim=True)
     logits = (states.to(dtype) @ table[negatives].to(dtype).T).float() - log_count
     logits = logits.masked_fill(targets[:, None] == negatives, -torch.inf)
-    return (torch.logsumexp(torch.cat([positive, logits], 1), 1) - positive[:, 0]).mean()
+    loss = torch.logsumexp(torch.cat([positive, logits], 1), 1) - positive[:, 0]
+    return loss[targets >= 0].mean()

@@ -63,8 +63,8 @@ class ItemSequenceModule(nn.Module):
         """int64[b, l] item codes to float[b, l, d]."""
 
     @abstractmethod
-    def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """Scalar loss of float32[m, d] states against int64[m] next items."""
+    def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
+        """Scalar loss of float32[m, d] states against int64[m] next items, -1 for no item."""
 
     def query(self, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """What the dense head multiplies: states [n, d] and item vectors [n_items, d]."""
@@ -238,10 +238,22 @@ class _NextItem:
         with autocast(where.type):
             states = module.states(items, table)
         known = following != module.n_items
-        return module.loss(states[known].float(), table, following[known])
+        return module.loss(*_even(states[known].float(), following[known]), table)
 
     def validate(self) -> float:
         self.owner._table = None
         figure = validation_ndcg(self.owner, self.split.valid)
         self.owner._table = None
         return figure
+
+
+def _even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of zeros and targets of -1 up to a multiple of 128.
+
+    Matrix libraries build a kernel for every shape they meet; a count of rows that differs from
+    step to step made that a third of the time of a step.
+    """
+    short = -len(states) % 128
+    return nn.functional.pad(states, (0, 0, 0, short)), nn.functional.pad(
+        targets, (0, short), value=-1
+    )

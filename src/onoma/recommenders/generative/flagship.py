@@ -107,7 +107,7 @@ class FlagshipModule(ItemSequenceModule):
         out: Tensor = self.encoder(nn.functional.embedding(items, table))
         return out
 
-    def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
         """Dense cross-entropy, plus that of the spelling with the dense head's answers."""
         uniform = self.noise.uniform(len(targets)).to(states.device)
         taught: list[tuple[Tensor, list[Tensor]]] = []
@@ -118,10 +118,13 @@ class FlagshipModule(ItemSequenceModule):
             lambda rows, mass: taught.append(self.teacher(mass, uniform[rows])),
         )
         drawn = torch.cat([items for items, _ in taught])
-        lessons = [torch.cat(level) for level in zip(*(each for _, each in taught), strict=True)]
+        counts = (targets >= 0)[:, None]
+        lessons = [
+            torch.cat(level) * counts for level in zip(*(each for _, each in taught), strict=True)
+        ]
         with autocast(states.device.type):
-            context = self.enter(states.detach())
-            return dense + self.depth.loss(context, self.codes[drawn], lessons)
+            spelling = self.depth.loss(self.enter(states.detach()), self.codes[drawn], lessons)
+        return dense + spelling
 
 
 def _with_padding(vectors: Tensor) -> Tensor:

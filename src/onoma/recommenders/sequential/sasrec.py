@@ -60,7 +60,7 @@ class SASRecModule(ItemSequenceModule):
         out: Tensor = self.encoder(nn.functional.embedding(items, table))
         return out
 
-    def loss(self, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
         """Mean cross-entropy over the catalogue or a sample of it."""
         items = table[: self.n_items]
         if self.settings.loss == "full":
