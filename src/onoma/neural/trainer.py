@@ -75,6 +75,8 @@ class Trainer:
         folder: where ``checkpoint.safetensors`` and ``log.jsonl`` go; None keeps nothing.
         quiet: no progress bar.
 
+    A model may have ``rates``, factors of the learning rate by the first part of parameter names.
+
     Everything random is a function of (seed, step), so the state of a run is its weights, its
     optimiser and its step: a run killed at any moment and resumed ends with the same bits.
     """
@@ -127,7 +129,9 @@ class Trainer:
                 model.train()
                 for index in range(state.batch, len(batches)):
                     for group in optimiser.param_groups:
-                        group["lr"] = settings.lr * _rate(state.step, total, settings.warmup)
+                        group["lr"] = (
+                            settings.lr * group["rate"] * _rate(state.step, total, settings.warmup)
+                        )
                     noise.at(self.seed, state.step)
                     optimiser.zero_grad(set_to_none=True)
                     loss = task.loss(batches[index])
@@ -273,12 +277,21 @@ def _rate(step: int, total: int, warmup: float) -> float:
 
 
 def _adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
+    rates: dict[str, float] = getattr(model, "rates", {})
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.split(".")[0], 1.0)
+            decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "weight_decay": decay, "rate": rate, "lr": settings.lr * rate}
+            for (rate, decay), members in groups.items()
+        ],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
 
 
 def _tensorboard(folder: Path, row: dict[str, Any]) -> None:

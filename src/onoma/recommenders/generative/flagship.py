@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -93,6 +93,8 @@ class FlagshipModule(ItemSequenceModule):
             noise=self.noise,
         )
 
+    rates: ClassVar[dict[str, float]] = {"depth": 2.5, "enter": 2.5}  # it has the steeper way
+    settings: FlagshipSettings
     content: Tensor
     codes: Tensor
 
@@ -111,9 +113,10 @@ class FlagshipModule(ItemSequenceModule):
         """Dense cross-entropy, plus that of the spelling with the dense head's answers."""
         uniform = self.noise.uniform(len(targets)).to(states.device)
         taught: list[tuple[Tensor, list[Tensor]]] = []
+        query, items = self.query(states, table)
         dense = full_softmax(
-            states,
-            table[: self.n_items],
+            query,
+            items,
             targets,
             lambda rows, mass: taught.append(self.teacher(mass, uniform[rows])),
         )

@@ -37,6 +37,8 @@ class SASRecSettings(TransformerSettings):
 class SASRecModule(ItemSequenceModule):
     """Item ids in, causal blocks, the same table out."""
 
+    settings: SASRecSettings
+
     def __init__(self, n_items: int, settings: SASRecSettings) -> None:
         super().__init__()
         self.n_items, self.settings, self.noise = n_items, settings, Noise()
@@ -62,7 +64,7 @@ class SASRecModule(ItemSequenceModule):
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
         """Mean cross-entropy over the catalogue or a sample of it."""
-        items = table[: self.n_items]
+        states, items = self.query(states, table)
         if self.settings.loss == "full":
             return full_softmax(states, items, targets)
         sample = self.settings.negatives
