@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from onoma.indexing.trie import Trie
 
 METHODS: dict[str, str] = {
+    "collaborative": "onoma.indexing.collaborative:CollaborativeNames",
+    "hybrid": "onoma.indexing.hybrid:HybridNames",
+    "independent": "onoma.indexing.independent:IndependentNames",
     "random": "onoma.indexing.random_names:RandomNames",
     "rqkmeans": "onoma.indexing.rqkmeans:RQKMeans",
+    "semantic": "onoma.indexing.semantic:SemanticNames",
+    "sequential": "onoma.indexing.sequential:SequentialNames",
 }
 _LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
 

@@ -1,0 +1,154 @@
+"""Names from behaviour and categories: what is read, what is not, and the order they follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from onoma.dataset import Dataset, Ragged, Split, split
+from onoma.errors import OnomaError
+from onoma.indexing import ItemIndex, build
+
+METHODS = [
+    ("independent", {}),
+    ("sequential", {"size": 4}),
+    ("collaborative", {"clusters": 3, "leaf": 6}),
+    ("semantic", {}),
+    ("hybrid", {"first": {"method": "collaborative", "clusters": 3, "leaf": 6}}),
+    ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
+    ("hybrid", {"first": "sequential"}),
+]
+
+
+def vectors(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("method", "settings"), METHODS)
+def test_contract(method: str, settings: dict, small_split: Split, tmp_path) -> None:
+    n = small_split.dataset.n_items
+    index = build(method, **settings).build(small_split, vectors(n), 0)
+    assert index.codes.dtype == np.int32 and len(np.unique(index.codes, axis=0)) == n
+    assert index.trie.n_items == n
+    again = build(method, **settings).build(small_split, vectors(n), 0)
+    assert np.array_equal(index.codes, again.codes)
+    loaded = ItemIndex.load(index.save(tmp_path))
+    assert np.array_equal(loaded.codes, index.codes) and loaded.sizes == index.sizes
+    names = loaded.assign(vectors(3, seed=1))
+    assert np.array_equal(names, index.assign(vectors(3, seed=1)))
+    grown = loaded.extended(names)
+    assert grown.trie.n_items == n + 3 and len(np.unique(grown.codes, axis=0)) == n + 3
+
+
+@pytest.mark.parametrize(("method", "settings"), METHODS)
+def test_targets_change_no_name(method: str, settings: dict, small_split: Split) -> None:
+    rng = np.random.default_rng(3)
+    n = small_split.dataset.n_items
+
+    def other(cases):
+        targets = Ragged.from_rows([[int(rng.integers(n))] for _ in range(len(cases))])
+        return replace(cases, targets=targets)
+
+    shown = replace(small_split, valid=other(small_split.valid), test=other(small_split.test))
+    made = [build(method, **settings).build(s, vectors(n), 0).codes for s in (small_split, shown)]
+    assert np.array_equal(*made)
+
+
+def test_sequential_numbers_follow_the_walk(small_split: Split) -> None:
+    index = build("sequential", order="time", size=64).build(small_split)
+    number = index.codes @ (64 ** np.arange(index.depth)[::-1])
+    train = small_split.train
+    rows = np.flatnonzero(train.lengths)
+    began = small_split.train_times[train.offsets[rows]]
+    walk = np.concatenate([train[int(row)] for row in rows[np.argsort(began, kind="stable")]])
+    met = list(dict.fromkeys(walk.tolist()))
+    assert [int(item) for item in np.argsort(number)[: len(met)]] == met
+    with pytest.raises(OnomaError, match="no order"):
+        build("sequential", order="backwards")
+
+
+def planted(groups: int = 4, each: int = 30, seed: int = 0) -> tuple[Dataset, np.ndarray]:
+    """Users who buy inside one group of items only."""
+    rng = np.random.default_rng(seed)
+    log = []
+    for user in range(400):
+        group = user % groups
+        for step, item in enumerate(rng.choice(each, 8, replace=False)):
+            log.append((f"u{user}", f"g{group}-{item}", user * 100 + step))
+    frame = pl.DataFrame(log, schema=["user_id", "item_id", "timestamp"], orient="row")
+    data = Dataset.construct(frame, name="planted")
+    return data, np.array([int(i[1]) for i in data.item_ids])
+
+
+def test_collaborative_clusters_find_planted_groups_and_the_control_does_not() -> None:
+    data, group = planted()
+    parts = split(data)
+    found = build("collaborative", clusters=4, leaf=40).build(parts).codes[:, 0]
+    purity = sum(np.bincount(group[found == c]).max() for c in np.unique(found)) / len(group)
+    assert purity > 0.95
+    shuffled = build("collaborative", clusters=4, leaf=40, control=True).build(parts).codes[:, 0]
+    worse = sum(np.bincount(group[shuffled == c]).max() for c in np.unique(shuffled)) / len(group)
+    assert worse < 0.7
+
+
+def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
+    data, group = planted()
+    catalogue = pl.concat([data.items.select("item_id"), pl.DataFrame({"item_id": ["new"]})])
+    log = data.interactions.select(
+        user_id=pl.col("user").cast(str),
+        item_id=pl.Series(data.item_ids[data.interactions["item"].to_numpy()].astype(str)),
+        timestamp="timestamp",
+    )
+    wider = Dataset.construct(log, catalogue, name="wider")
+    at = int(wider.item_codes(["new"])[0])
+    parts = split(wider)
+    alone = build("collaborative", clusters=4, leaf=40).build(parts)
+    assert (alone.codes[:, 0] == alone.codes[at, 0]).sum() == 1
+    of = np.array([-1 if i == "new" else int(i[1]) for i in wider.item_ids])
+    content = np.eye(5, dtype=np.float32)[np.where(of < 0, 2, of)]
+    near = build("collaborative", clusters=4, leaf=40).build(parts, content)
+    friends = of[near.codes[:, 0] == near.codes[at, 0]]
+    assert np.bincount(friends[friends >= 0]).argmax() == 2
+    assert near.assign(content[of == 1][:1])[0, 0] == np.bincount(near.codes[of == 1, 0]).argmax()
+
+
+def test_semantic_trees_and_flat_tags() -> None:
+    def of(tags: list[list[str]]) -> ItemIndex:
+        n = len(tags)
+        log = pl.DataFrame(
+            {
+                "user_id": [f"u{i // n}" for i in range(3 * n)],
+                "item_id": [f"i{i % n:02}" for i in range(3 * n)],
+                "timestamp": range(3 * n),
+            }
+        )
+        items = pl.DataFrame({"item_id": [f"i{i:02}" for i in range(n)], "categories": tags})
+        data = Dataset.construct(log, items, name="tags")
+        index = build("semantic", common=2).build(split(data))
+        order = np.argsort([str(i) for i in data.item_ids])
+        return replace(index, codes=index.codes[order])
+
+    tree = of([["a", "b"]] * 3 + [["a", "c"]] * 3 + [["d"]] * 3 + [[]])
+    assert tree.meta["tree"]
+    assert len(np.unique(tree.codes[:6, 0])) == 1 and tree.codes[0, 1] != tree.codes[3, 1]
+    assert (tree.codes[6:9, 2] == -1).all() and tree.codes[9, 0] not in tree.codes[:9, 0]
+    flat = of(
+        [
+            ["x", "y"],
+            ["y", "x"],
+            ["z", "x"],
+            ["x", "z"],
+            ["y", "x"],
+            ["x", "rare"],
+            ["z", "y"],
+            ["y", "z"],
+        ]
+    )
+    assert not flat.meta["tree"]
+    assert len(np.unique(flat.codes[:6, 0])) == 1  # x, the most common, comes first
+    with pytest.raises(OnomaError, match="no column 'genre'"):
+        data, _ = planted()
+        build("semantic", column="genre").build(split(data))
