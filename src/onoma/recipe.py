@@ -101,7 +101,7 @@ class Recipe(_Section):
         if not isinstance(raw, dict):
             raise OnomaError("a recipe is a mapping of sections", where=where)
         for word in overrides or []:
-            _override(raw, word)
+            override(raw, word)
         return cls.check(raw, where)
 
     @classmethod
@@ -158,8 +158,12 @@ def _read(name: str) -> tuple[str, str]:
         raise OnomaError(f"cannot be read ({error.strerror})", where=name) from error
 
 
-def _override(raw: dict[str, Any], word: str) -> None:
-    """Set ``a.b.c=value``; the value is YAML."""
+def override(raw: dict[str, Any], word: str) -> None:
+    """Set ``a.b.c=value``; the value is YAML.
+
+    Raises:
+        OnomaError: no equals sign, a value that is no YAML, or a path through a plain value.
+    """
     key, equals, value = word.partition("=")
     if not equals or not key:
         raise OnomaError(f"{word!r} is not key=value", fix="For example: recommender.width=128")

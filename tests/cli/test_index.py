@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from onoma.indexing import METHODS
+
+
+def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "rq", tmp_path / "tree"
+    made = as_json("index", "build", "rqkmeans", "levels=2", "size=8", "--data", data,
+                   "--out", first)  # fmt: skip
+    assert made["health"]["after"]["items"] == 0
+    as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", second)
+    assert as_json("index", "health", first) == made["health"]
+    rows = as_json("index", "compare", first, second)
+    assert [row["method"] for row in rows] == ["rqkmeans", "semantic"]
+    code, text, err = onoma("index", "browse", second, "--titles", 50)
+    assert code == 0, err
+    assert "semantic, 40 items" in text and "red lipstick number 4" in text
+    code, text, _ = onoma("index", "browse", first, "--prefix", "0")
+    assert code == 0 and "below (0,)" in text
+
+
+def test_methods_are_all_listed(as_json) -> None:
+    assert {row["method"] for row in as_json("index", "methods")} == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["build", "nope"], "no way of naming"),
+        (["build", "rqkmeans", "wings=2"], "wings"),
+        (["build", "rqkmeans", "levels=0"], "levels is 0"),
+        (["build", "rqkmeans", "encoder=nope"], "no encoder"),
+        (["build", "rqkmeans", "encoder=null"], "names items by vectors"),
+    ],
+)
+def test_bad_words_are_one_line(onoma, data: Path, tmp_path: Path, words, said) -> None:
+    out = tmp_path / "x"
+    code, _, err = onoma("index", *words, "--data", data, "--out", out)
+    assert code == 2 and said in err and err.count("\n") == 1
+    assert not out.exists()
