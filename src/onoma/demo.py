@@ -17,7 +17,7 @@ DATA = "packaged:movielens"
 ORDER = ("popular", "markov", "graph", "itemknn", "ease", "sasrec", "flagship")
 SHOWN = ("recall@10", "ndcg@10")
 # Half of the recipe's epochs: the last ones gain little and a demonstration should be short.
-SHORTER = {"flagship": ["recommender.train.epochs=8"]}
+SHORTER = {"flagship": ["recommender.train.epochs=12"]}
 
 
 def demo(out: str | Path = "runs/demo") -> list[Run]:

@@ -37,6 +37,7 @@ class FlagshipSettings(TransformerSettings):
     Attributes:
         width: model width d.
         heads: attention heads.
+        scale: of the dense head's cosines; None: plain products.
         encoder: what turns item text into vectors: a name of ``encoding.ENCODERS`` or a mapping
             with ``name`` and settings.
         index: how items are named: a mapping with ``method``, ``encoder`` (the vectors that are
@@ -50,6 +51,7 @@ class FlagshipSettings(TransformerSettings):
 
     width: int = Field(default=256, ge=4)
     heads: int = Field(default=4, ge=1)
+    scale: float | None = Field(default=None, gt=0)
     encoder: Any = "tfidf"
     index: dict[str, Any] = {"method": "rqkmeans"}
     depth_width: int = Field(default=128, ge=4)
