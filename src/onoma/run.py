@@ -225,15 +225,21 @@ def measure(
     folder: Path, recipe: Recipe, model: Recommender, parts: Split, began: float
 ) -> dict[str, Any]:
     """Evaluate on validation and test and write ``metrics.json``."""
-    from onoma.evaluation.evaluate import evaluate
+    from onoma.evaluation.cases import write_cases
+    from onoma.evaluation.evaluate import Evaluation, evaluate
 
     start = time.monotonic()
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
 
-    def figures(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> dict[str, Any]:
-        return evaluate(model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode).summary()
+    def asked(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> Evaluation:
+        return evaluate(model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode)
 
-    test = figures(parts.test, mask_seen=masked)
+    def figures(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> dict[str, Any]:
+        return asked(cases, mask_seen=mask_seen, mode=mode).summary()
+
+    tested = asked(parts.test, mask_seen=masked)
+    test = tested.summary()
+    write_cases(tested, folder)  # comparisons pair them
     training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
     metrics: dict[str, Any] = {
         "format": FORMAT,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from onoma.errors import OnomaError
 from onoma.indexing import Health, ItemIndex, build
@@ -22,7 +23,10 @@ def unique(codes):
     return len(np.unique(codes, axis=0))
 
 
-@pytest.mark.parametrize("method", ["random", "rqkmeans"])
+QUANTISERS = ["rqkmeans", "hkmeans", "pq", "opq", "lsh"]
+
+
+@pytest.mark.parametrize("method", ["random", *QUANTISERS])
 def test_contract_of_every_method(method, tmp_path):
     index = named(method)
     assert index.codes.dtype == np.int32 and index.codes.shape == (600, index.depth)
@@ -40,6 +44,34 @@ def test_contract_of_every_method(method, tmp_path):
     grown = loaded.extended(names)
     assert unique(grown.codes) == 800 and grown.trie.n_items == 800
     assert unique(grown.extended(grown.assign(new)).codes) == 1000
+
+
+@pytest.mark.parametrize("method", QUANTISERS)
+def test_first_codes_follow_the_clusters_better_than_chance(method):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(10, 16)) * 3
+    label = rng.integers(0, 10, 1500)
+    vectors = (centres[label] + rng.normal(size=(1500, 16))).astype(np.float32)
+    codes = build(method).name_vectors(vectors).codes[:, 0]
+    purity = sum(np.bincount(label[codes == c]).max() for c in np.unique(codes)) / 1500
+    shuffled = rng.permutation(codes)
+    chance = sum(np.bincount(label[shuffled == c]).max() for c in np.unique(codes)) / 1500
+    assert purity > chance + 0.5 * (1 - chance)
+
+
+def test_a_rotation_lowers_the_error_of_products():
+    rng = np.random.default_rng(0)
+    spread = np.diag(np.geomspace(5, 0.2, 12)) @ np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    vectors = (rng.normal(size=(3000, 12)) @ spread).astype(np.float32)
+    points = torch.from_numpy(vectors)
+    error = {}
+    for method in ("pq", "opq"):
+        way = build(method, size=16)
+        learnt = way.learn(points, torch.Generator().manual_seed(0))
+        rotation = learnt["rotation"]
+        assert torch.allclose(rotation.T @ rotation, torch.eye(12), atol=1e-4)
+        error[method] = float(way.quantise(points, learnt)[1].mean())
+    assert error["opq"] < 0.95 * error["pq"]
 
 
 def test_near_items_share_prefixes_and_levels_explain_more_and_more():
@@ -97,13 +129,14 @@ def test_full_prefixes_overflow_to_the_next_nearest():
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("method", ["random", "rqkmeans"])
+@pytest.mark.parametrize("method", ["random", *QUANTISERS])
 def test_tiny_catalogues(method, n):
     assert named(method, n=n).trie.n_items == n
 
 
-def test_nothing_known_of_any_item():
-    index = build("rqkmeans").name_vectors(np.zeros((7, 4), np.float32))
+@pytest.mark.parametrize("method", QUANTISERS)
+def test_nothing_known_of_any_item(method):
+    index = build(method).name_vectors(np.zeros((7, 4), np.float32))
     assert unique(index.codes) == 7
 
 

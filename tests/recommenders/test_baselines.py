@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 import torch
 from conformance import Conformance
 
@@ -201,3 +202,16 @@ def test_markov_on_beauty_equals_the_known_figure(data_folder):
     hit = items == parts.test.targets.values[:, None]
     assert hit.any(1).mean() == pytest.approx(0.0668, abs=5e-5)
     assert (hit / np.log2(np.arange(2, 12))).sum(1).mean() == pytest.approx(0.0439, abs=5e-5)
+
+
+def test_strongest_keeps_the_largest_and_the_lower_column_among_equals() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.integers(-3, 4, (40, 25)).astype(np.float32)
+    for k in (1, 4, 25, 30):
+        kept = strongest(sp.csr_array(table), k).toarray()
+        for row, found in zip(table, kept, strict=True):
+            some = np.flatnonzero(row)
+            best = some[np.lexsort((some, -np.abs(row[some])))][:k]
+            expected = np.zeros_like(row)
+            expected[best] = row[best]
+            assert np.array_equal(found, expected)

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, str] = {
     "collaborative": "onoma.indexing.collaborative:CollaborativeNames",
+    "hkmeans": "onoma.indexing.hierarchical:HierarchicalNames",
     "hybrid": "onoma.indexing.hybrid:HybridNames",
     "independent": "onoma.indexing.independent:IndependentNames",
+    "lsh": "onoma.indexing.hashing:HashedNames",
+    "opq": "onoma.indexing.product:OptimisedProductNames",
+    "pq": "onoma.indexing.product:ProductNames",
     "random": "onoma.indexing.random_names:RandomNames",
     "rqkmeans": "onoma.indexing.rqkmeans:RQKMeans",
     "semantic": "onoma.indexing.semantic:SemanticNames",

@@ -12,6 +12,7 @@ from onoma.errors import OnomaError
 from onoma.indexing.disambiguation import SPARE, disambiguate, place
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
+from onoma.indexing.quantised import checked
 
 if TYPE_CHECKING:
     from onoma.dataset.split import Split
@@ -59,7 +60,7 @@ class RQKMeans(IndexMethod):
 
     def name_vectors(self, vectors: NDArray[np.float32], seed: int = 0) -> ItemIndex:
         """Name one item for each row of float32[n, dim]; no data set needed."""
-        points = _checked(vectors)
+        points = checked(vectors)
         n = len(points)
         generator = torch.Generator().manual_seed(seed)
         silent = ~points.any(dim=1)
@@ -107,7 +108,7 @@ class RQKMeans(IndexMethod):
 
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """Nearest centroids, then the first free code; see :meth:`ItemIndex.assign`."""
-        points = _checked(vectors).clone()
+        points = checked(vectors).clone()
         books = torch.from_numpy(index.tensors["codebooks"])
         if points.shape[1] != books.shape[2]:
             raise OnomaError(f"vectors of width {points.shape[1]}, named with {books.shape[2]}")
@@ -155,17 +156,6 @@ class RQKMeans(IndexMethod):
         codes = np.random.default_rng([seed, 1]).integers(0, size, (n, len(books)), dtype=np.int32)
         codes[:, 0] = np.square(books[0]).sum(axis=1).argmin()
         return codes
-
-
-def _checked(vectors: NDArray[np.float32]) -> torch.Tensor:
-    array = np.ascontiguousarray(vectors, dtype=np.float32)
-    if array.ndim != 2 or not array.size:
-        raise OnomaError(f"item vectors of shape {array.shape}; one row for each item is needed")
-    points = torch.from_numpy(array)
-    if not bool(torch.isfinite(points.sum(dim=1)).all()):
-        bad = int((~torch.isfinite(points).all(dim=1)).float().argmax())
-        raise OnomaError("a vector is not finite or too large", where=f"item {bad}")
-    return points
 
 
 def _choices(points: torch.Tensor, book: torch.Tensor) -> NDArray[np.int32]:
