@@ -87,7 +87,8 @@ class QuantisedNames(IndexMethod):
         seed = int(index.meta.get("seed", 0)) + index.n_items
         codes, _ = self._coded(points, silent, learnt, index.sizes[:-1], seed)
         # Where a group is full the codes of its last level stand in, one after the other.
-        around = (codes[:, -1:] + np.arange(index.sizes[-2], dtype=np.int32)) % index.sizes[-2]
+        near = np.arange(index.sizes[-2], dtype=np.int64)
+        around = (codes[:, -1:].astype(np.int64) + near) % index.sizes[-2]
         names, placed = place(codes, around, index.codes, index.sizes)
         if not placed.all():
             raise OnomaError(
