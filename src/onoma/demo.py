@@ -16,8 +16,6 @@ from onoma.run import Run, run
 DATA = "packaged:movielens"
 ORDER = ("popular", "markov", "graph", "itemknn", "ease", "sasrec", "flagship")
 SHOWN = ("recall@10", "ndcg@10")
-# Half of the recipe's epochs: the last ones gain little and a demonstration should be short.
-SHORTER = {"flagship": ["recommender.train.epochs=12"]}
 
 
 def demo(out: str | Path = "runs/demo") -> list[Run]:
@@ -35,7 +33,7 @@ def demo(out: str | Path = "runs/demo") -> list[Run]:
     began = time.monotonic()
     runs = []
     for name in ORDER:
-        recipe = Recipe.load(name, SHORTER.get(name))
+        recipe = Recipe.load(name)
         console.print(f"[bold]{name}[/]  {recipe.about}", highlight=False)
         runs.append(run(recipe, DATA, out / name))
     console.print(comparison(runs))

@@ -71,7 +71,8 @@ VERBS = {
             "onoma recommend runs/flagship-movielens --history 50,181,172 -k 5 --json",
         ),
     ),
-    "index": Verb("onoma.cli.index:app", "Look at the names of a run."),
+    "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
+    "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),
     "systems": Verb(
         "onoma.cli.systems:systems",
         "The published systems: status, recipe and figures.",

@@ -1,0 +1,63 @@
+"""``onoma study``: experiments over a list of methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onoma.cli import show
+
+app = typer.Typer(help="Experiments over methods.", add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def study() -> None:
+    """Experiments over a list of methods, on your data."""
+
+
+@app.command(
+    epilog="Examples:\n\nonoma study indexing --data packaged:movielens --seeds 1\n\n"
+    "onoma study indexing --data DIR --method random --method collaborative\n\n"
+    "onoma study indexing --data DIR recommender.train.epochs=6 --out studies/quick"
+)
+def indexing(
+    data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Overrides of every run: dotted.key=value ...")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="An index to try; may be given again (default all).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds a method.", min=1)] = 3,
+    out: Annotated[Path, typer.Option(help="Where runs and the page go.")] = Path("studies/names"),
+    json: Annotated[bool, typer.Option("--json", help="Print study.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Which names suit a catalogue: one backbone and budget, a list of indices, a page."""
+    from onoma import study as studies
+
+    result = studies.indexing(
+        data, out, methods=tuple(method or studies.INDICES), seeds=range(seeds),
+        overrides=settings or [], quiet=quiet or json,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    lines = [
+        [
+            row["index"],
+            row["seeds"],
+            *(
+                f"{row[key]['mean']:.4f} ({row[key]['low']:.4f} to {row[key]['high']:.4f})"
+                for key in studies.KEYS
+            ),
+            f"{row['seconds']['train']:.0f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["index", "seeds", *studies.KEYS, "train s"]
+    show.print_table(show.grid(f"generate mode on {result['dataset']['name']}", head, lines))
+    typer.echo(f"{result['advice']}\n{out / 'study.html'}")

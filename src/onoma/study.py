@@ -1,0 +1,183 @@
+"""``onoma study indexing``: one backbone, one budget, several seeds, a list of ways of naming."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
+from onoma.evaluation.significance import seeds_ci
+from onoma.recipe import Recipe
+from onoma.run import Run, run
+
+INDICES: dict[str, dict[str, Any]] = {
+    "random": {"method": "random"},
+    "independent": {"method": "independent"},
+    "sequential": {"method": "sequential"},
+    "semantic": {"method": "semantic"},
+    "collaborative": {"method": "collaborative"},
+    "sequential+iid": {"method": "hybrid", "first": "sequential"},
+    "semantic+iid": {"method": "hybrid", "first": "semantic"},
+    "collaborative+iid": {"method": "hybrid", "first": "collaborative"},
+    "semantic+collaborative": {"method": "hybrid", "first": "semantic", "second": "collaborative"},
+    "rqkmeans": {"method": "rqkmeans"},
+    "hkmeans": {"method": "hkmeans"},
+    "pq": {"method": "pq"},
+    "opq": {"method": "opq"},
+    "lsh": {"method": "lsh"},
+}
+KEYS = ("recall@10", "ndcg@10")
+
+
+def indexing(
+    data: str,
+    out: str | Path,
+    *,
+    methods: Sequence[str] = tuple(INDICES),
+    seeds: Sequence[int] = (0, 1, 2),
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train the flagship once a method and seed and compare what generate mode answers.
+
+    Finished runs below ``out`` are kept, so an interrupted study goes on where it was.
+
+    Args:
+        data: as for :func:`onoma.run.run`.
+        out: one run directory a method and seed, ``study.json`` and ``study.html`` go here.
+        methods: names of ``INDICES``.
+        seeds: of training and naming.
+        overrides: ``key=value`` words for every run, the same budget for all.
+        quiet: no progress bars.
+        tell: called with a line after each run.
+
+    Returns:
+        ``dataset``, ``budget``, ``rows`` (best first: ``index``, ``seeds``, and for each metric
+        ``mean``, ``low``, ``high``; ``seconds``), ``skipped`` (index to reason) and ``advice``.
+
+    Raises:
+        OnomaError: an unknown method, or none that this catalogue allows.
+    """
+    unknown = [name for name in methods if name not in INDICES]
+    if unknown or not seeds:
+        what = f"no index is called {unknown[0]!r}" if unknown else "no seeds"
+        raise OnomaError(what, where="study", fix=f"Known: {', '.join(INDICES)}")
+    out = Path(out)
+    done: dict[str, list[Run]] = {}
+    skipped: dict[str, str] = {}
+    for name in methods:
+        for seed in seeds:
+            words = [*overrides, f"recommender.index={json.dumps(INDICES[name])}", f"seed={seed}"]
+            recipe = Recipe.load("flagship", words)
+            folder = out / name / f"seed{seed}"
+            try:
+                finished = run(recipe, data, folder, quiet=quiet)
+            except OnomaError as error:
+                if done.get(name) or "column" not in str(error):
+                    raise
+                # A catalogue without categories cannot be named by them; the others can.
+                skipped[name] = str(error)
+                tell(f"{name}: skipped, {error}")
+                break
+            done.setdefault(name, []).append(finished)
+            figures = finished.metrics["modes"]["generate"]
+            said = ", ".join(f"{key} {figures[key]:.4f}" for key in KEYS)
+            tell(f"{name}, seed {seed}: {said}")
+    if not done:
+        raise OnomaError("no way of naming fits this catalogue", where=str(data))
+    rows = [_row(name, runs) for name, runs in done.items()]
+    rows.sort(key=lambda row: -row["ndcg@10"]["mean"])
+    first = next(iter(done.values()))[0]
+    result = {
+        "dataset": first.metrics["dataset"],
+        "protocol": first.metrics["protocol"],
+        "budget": first.recipe.recommender["train"],
+        "rows": rows,
+        "skipped": skipped,
+        "advice": _advice(first.metrics["dataset"]["name"], rows),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(json.dumps(result, indent=2) + "\n", out / "study.json")
+    write_text(_page(result, first.metrics.get("published", {})), out / "study.html")
+    return result
+
+
+def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Mean and interval over seeds; with a single seed the interval over users."""
+    row: dict[str, Any] = {"index": name, "seeds": len(runs)}
+    for key in KEYS:
+        figures = [done.metrics["modes"]["generate"][key] for done in runs]
+        mean, low, high = seeds_ci(figures)
+        if not math.isfinite(low):
+            low, high = runs[0].metrics["modes"]["generate"]["ci95"][key]
+        row[key] = {"mean": mean, "low": low, "high": high}
+    seconds = [done.metrics["seconds"] for done in runs]
+    row["seconds"] = {k: sum(s[k] for s in seconds) / len(runs) for k in ("index", "train")}
+    health = runs[0].metrics["health"]
+    row["collisions_before"] = health["before"]["share"]
+    row["levels"] = len(health["levels"])
+    return row
+
+
+def _advice(dataset: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    best = rows[0]["ndcg@10"]
+    level = [row["index"] for row in rows[1:] if row["ndcg@10"]["high"] >= best["low"]]
+    words = f"For {dataset}: use {rows[0]['index']}."
+    if level:
+        words += f" Its interval overlaps with {', '.join(level)}: not told apart here."
+    chance = next((row for row in rows if row["index"] == "random"), None)
+    if chance is not None and chance is not rows[0] and chance["ndcg@10"]["mean"] > 0:
+        gain = best["mean"] / chance["ndcg@10"]["mean"] - 1
+        words += f" NDCG@10 is {gain:+.0%} against random names."
+    return words
+
+
+def _page(result: Mapping[str, Any], published: Mapping[str, Mapping[str, float]]) -> str:
+    from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, table
+
+    rows = result["rows"]
+    dots = [
+        Dot(row["index"], row["ndcg@10"]["mean"], row["ndcg@10"]["low"], row["ndcg@10"]["high"],
+            ours=True)
+        for row in rows
+    ]  # fmt: skip
+    dots += [Dot(f"{name} (published)", figures["ndcg@10"]) for name, figures in published.items()
+             if "ndcg@10" in figures]  # fmt: skip
+    lines = [
+        [
+            row["index"],
+            row["seeds"],
+            *(
+                f"{row[key]['mean']:.4f} ({row[key]['low']:.4f} to {row[key]['high']:.4f})"
+                for key in KEYS
+            ),
+            row["levels"],
+            f"{row['collisions_before']:.1%}",
+            number(row["seconds"]["index"], 1),
+            number(row["seconds"]["train"], 0),
+        ]
+        for row in rows
+    ]
+    head = ["index", "seeds", *KEYS, "levels", "collide before", "index s", "train s"]
+    about, protocol = result["dataset"], result["protocol"]
+    note = (
+        f"Generate mode of the flagship, {result['budget'].get('epochs')} epochs for every index; "
+        f"{protocol['split']}, whole catalogue, {about['test_cases']:,} test cases, data hash "
+        f"{about['hash']}. Intervals are Student's over seeds, or a bootstrap over users where "
+        "there is one seed. Published figures may come from other backbones and budgets."
+    )
+    left_out = [[name, reason] for name, reason in result["skipped"].items()]
+    return page(
+        f"How to name the items of {about['name']}",
+        result["advice"],
+        [
+            section("NDCG@10", f'<div class="pair">{dot_chart("NDCG@10", dots)}</div>', note=note),
+            section("All figures", table(head, lines, strong=1)),
+            section("Left out", table(["index", "why"], left_out)),
+        ],
+    )

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+SMALL = [
+    "recommender.encoder={name: tfidf, dim: 8}",
+    "recommender.width=16",
+    "recommender.depth_width=16",
+    "recommender.train.epochs=1",
+]
+
+METHODS = ("random", "collaborative", "sequential+iid")
+
+
+def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp_path) -> None:
+    methods = [word for name in METHODS for word in ("--method", name)]
+    words = ["study", "indexing", *SMALL, *methods, "--data", data, "--out", tmp_path]
+    words += ["--seeds", 2]
+    result = as_json(*words)
+    means = [row["ndcg@10"]["mean"] for row in result["rows"]]
+    assert len(means) == 3 and means == sorted(means, reverse=True)
+    assert all(row["seeds"] == 2 for row in result["rows"])
+    assert f"use {result['rows'][0]['index']}." in result["advice"]
+    assert "collaborative" in (tmp_path / "study.html").read_text("utf-8")
+    before = (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns
+    assert as_json(*words)["rows"] == result["rows"]
+    assert (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns == before
+    code, _, err = onoma("study", "indexing", "--data", data, "--method", "nope")
+    assert code == 2 and "no index is called 'nope'" in err
