@@ -17,6 +17,8 @@ class NameTeacher(nn.Module):
     cross-entropy between the ranker and the speller over whole names, with the variance of one
     drawn prefix instead of a whole drawn name.
 
+    Holds n_items x the first vocabulary in bf16: a sum over groups of items as a matrix product.
+
     Args:
         codes: int64[n_items, depth], -1 after the end of a name.
         sizes: vocabulary of each level.

@@ -95,7 +95,8 @@ class FlagshipModule(ItemSequenceModule):
             noise=self.noise,
         )
 
-    rates: ClassVar[dict[str, float]] = {"depth": 2.5, "enter": 2.5}  # it has the steeper way
+    # The speller chases a moving ranker: at the trunk's own rate it is undertrained at the end.
+    rates: ClassVar[dict[str, float]] = {"depth": 2.5, "enter": 2.5}
     settings: FlagshipSettings
     content: Tensor
     codes: Tensor
