@@ -2,8 +2,8 @@
 
     python benchmarks/recommend.py
 
-An untrained flagship of the recipe's size (weights do not change the time) answers bare histories
-one at a time, in each of its modes, and SASRec beside it.
+A flagship of the recipe's size, trained for an epoch (weights do not change the time), answers
+bare histories one at a time, in each of its modes, and SASRec beside it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 from scipy.sparse.linalg import eigsh
 
+from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.paths import centres, free_names, nearest_leaf, with_counters
@@ -134,12 +135,8 @@ def co_occurrence(split: Split, longest: int = 200) -> sp.csr_array:
         longest: histories count with their last items only, so that one user with a thousand
             items does not make a million edges.
     """
-    train = split.train.last(longest)
-    n = split.dataset.n_items
-    ones = np.ones(len(train.values))
-    matrix = sp.csr_array((ones, (train.rows(), train.values)), shape=(len(train), n))
-    matrix.data[:] = 1  # an item twice in a history is there once
-    graph = sp.csr_array(matrix.T @ matrix)
+    held = interactions(split.train.last(longest), split.dataset.n_items).astype(np.float64)
+    graph = sp.csr_array(held.T @ held)
     graph.setdiag(0)
     graph.eliminate_zeros()
     return graph

@@ -41,13 +41,13 @@ class HybridNames(IndexMethod):
     ) -> ItemIndex:
         """Build both; see :meth:`IndexMethod.build`."""
         made = [_method(part).build(split, vectors, seed) for part in self.parts]
-        return _joined(made, self.parts, seed)
+        return _joined(made, self.parts)
 
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """Both names; see :meth:`ItemIndex.assign`."""
         made = _taken_apart(index)
         grown = [part.extended(part.assign(vectors)) for part in made]
-        return _joined(grown, index.meta["parts"], 0).codes[index.n_items :]
+        return _joined(grown, index.meta["parts"]).codes[index.n_items :]
 
 
 def _mapping(part: str | dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _method(part: dict[str, Any]) -> IndexMethod:
     return build(settings.pop("method"), **settings)
 
 
-def _joined(made: list[ItemIndex], parts: list[dict[str, Any]], seed: int) -> ItemIndex:
+def _joined(made: list[ItemIndex], parts: list[dict[str, Any]]) -> ItemIndex:
     first, second = made
     counted = bool(first.meta.get("counter"))
     front = without_counters(first) if counted else first.codes
@@ -80,7 +80,7 @@ def _joined(made: list[ItemIndex], parts: list[dict[str, Any]], seed: int) -> It
         tensors[f"{label}/codes"] = part.codes
         tensors |= {f"{label}/{key}": value for key, value in part.tensors.items()}
     meta = {
-        "parts": parts, "seed": seed, "disambiguated": False,
+        "parts": parts, "disambiguated": False,
         "made": [{"method": m.method, "sizes": list(m.sizes), "meta": m.meta} for m in made],
     }  # fmt: skip
     return ItemIndex(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.encoding.base import unit_rows
 from onoma.errors import OnomaError
 from onoma.indexing.disambiguation import disambiguate, free_codes
 from onoma.indexing.index import ItemIndex
@@ -72,8 +73,8 @@ def centres(
     """The different paths, int32[leaves, depth], and the mean direction of the items of each."""
     leaves, place = np.unique(paths, axis=0, return_inverse=True)
     sums = np.zeros((len(leaves), vectors.shape[1]), dtype=np.float32)
-    np.add.at(sums, place.ravel(), _directions(vectors))
-    return leaves, _directions(sums)
+    np.add.at(sums, place.ravel(), unit_rows(vectors))
+    return leaves, unit_rows(sums)
 
 
 def nearest_leaf(
@@ -86,7 +87,7 @@ def nearest_leaf(
     """
     if vectors.ndim != 2 or vectors.shape[1] != centre.shape[1]:
         raise OnomaError(f"vectors of shape {vectors.shape}, named with width {centre.shape[1]}")
-    return leaves[(_directions(vectors) @ centre.T).argmax(axis=1)]
+    return leaves[(unit_rows(vectors) @ centre.T).argmax(axis=1)]
 
 
 def _closed(
@@ -98,8 +99,3 @@ def _closed(
     ends = (paths >= 0).sum(axis=1)
     names[np.arange(n), ends] = np.array([*sizes, 0])[ends] + counter
     return names
-
-
-def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)

@@ -41,12 +41,8 @@ class ProductNames(QuantisedNames):
 
     def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
         """As many codes as centroids."""
-        return (learnt["codebooks"].shape[1],) * self.levels_of(learnt)
-
-    @staticmethod
-    def levels_of(learnt: Mapping[str, Tensor]) -> int:
-        """Parts of a learnt quantiser."""
-        return len(learnt["codebooks"])
+        levels, size, _ = learnt["codebooks"].shape
+        return (size,) * levels
 
     def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Codebooks of the parts, and the rotation that comes before."""

@@ -44,7 +44,7 @@ class RandomNames(IndexMethod):
             size += 1
         keys = _draw(n, size**self.levels, np.zeros(0, np.int64), seed)
         return ItemIndex(
-            _codes(keys, self.levels, size),
+            digits(keys, self.levels, size),
             (size,) * self.levels,
             self.name,
             {},
@@ -61,7 +61,7 @@ class RandomNames(IndexMethod):
         for level in range(index.depth):
             used = used * size + index.codes[:, level]
         seed = int(index.meta.get("seed", 0)) + index.n_items
-        return _codes(_draw(m, space, np.sort(used), seed), index.depth, size)
+        return digits(_draw(m, space, np.sort(used), seed), index.depth, size)
 
 
 def _draw(n: int, space: int, used: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -77,6 +77,7 @@ def _draw(n: int, space: int, used: NDArray[np.int64], seed: int) -> NDArray[np.
     return rng.permutation(found)[:n]
 
 
-def _codes(keys: NDArray[np.int64], levels: int, size: int) -> NDArray[np.int32]:
+def digits(keys: NDArray[np.int64], levels: int, size: int) -> NDArray[np.int32]:
+    """int32[n, levels]: the numbers int64[n] written in base ``size``, the first digit first."""
     powers = size ** np.arange(levels - 1, -1, -1, dtype=np.int64)
     return (keys[:, None] // powers % size).astype(np.int32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onoma.errors import OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
+from onoma.indexing.random_names import digits
 
 if TYPE_CHECKING:
     from onoma.dataset.split import Split
@@ -54,7 +55,7 @@ class SequentialNames(IndexMethod):
         while self.size**levels < n + max(8, n // 10):
             levels += 1
         return ItemIndex(
-            _digits(number, levels, self.size),
+            digits(number, levels, self.size),
             (self.size,) * levels,
             self.name,
             {},
@@ -71,7 +72,7 @@ class SequentialNames(IndexMethod):
                 f"{len(vectors)} new items, {space - first} names left",
                 fix="Build the index again with the new items in the catalogue",
             )
-        return _digits(np.arange(first, first + len(vectors)), index.depth, index.sizes[0])
+        return digits(np.arange(first, first + len(vectors)), index.depth, index.sizes[0])
 
     def _users(self, split: Split, rng: np.random.Generator) -> NDArray[np.int64]:
         train = split.train
@@ -86,8 +87,3 @@ class SequentialNames(IndexMethod):
         lengths = train.lengths[shuffled]
         key = lengths if self.order == "short-to-long" else -lengths
         return shuffled[np.argsort(key, kind="stable")]
-
-
-def _digits(numbers: NDArray[np.int64], levels: int, base: int) -> NDArray[np.int32]:
-    powers = base ** np.arange(levels - 1, -1, -1, dtype=np.int64)
-    return (numbers[:, None] // powers % base).astype(np.int32)

@@ -263,7 +263,7 @@ def _even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of zeros and targets of -1 up to a multiple of 128.
 
     Matrix libraries build a kernel for every shape they meet; a count of rows that differs from
-    step to step made that a third of the time of a step.
+    step to step made that a quarter of the time of a step.
     """
     short = -len(states) % 128
     return nn.functional.pad(states, (0, 0, 0, short)), nn.functional.pad(
