@@ -15,3 +15,7 @@ class OnomaError(Exception):
         if fix:
             line = f"{line.rstrip('.')}. {fix}"
         super().__init__(" ".join(line.split()))
+
+
+class MissingColumn(OnomaError):
+    """The catalogue lacks a column that a method needs: other methods may still fit it."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from onoma.dataset.files import write_text
-from onoma.errors import OnomaError
+from onoma.errors import MissingColumn, OnomaError
 from onoma.evaluation.significance import seeds_ci
 from onoma.recipe import Recipe
 from onoma.run import Run, run
@@ -77,11 +79,12 @@ def indexing(
             folder = out / name / f"seed{seed}"
             try:
                 finished = run(recipe, data, folder, quiet=quiet)
-            except OnomaError as error:
-                if done.get(name) or "column" not in str(error):
-                    raise
+            except MissingColumn as error:
                 # A catalogue without categories cannot be named by them; the others can.
                 skipped[name] = str(error)
+                shutil.rmtree(folder)  # it holds a recipe that never ran
+                with suppress(OSError):
+                    folder.parent.rmdir()
                 tell(f"{name}: skipped, {error}")
                 break
             done.setdefault(name, []).append(finished)

@@ -8,6 +8,7 @@ SMALL = [
 ]
 
 METHODS = ("random", "collaborative", "sequential+iid")
+NO_TAGS = ("semantic", "random")
 
 
 def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp_path) -> None:
@@ -25,3 +26,18 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     assert (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns == before
     code, _, err = onoma("study", "indexing", "--data", data, "--method", "nope")
     assert code == 2 and "no index is called 'nope'" in err
+
+
+def test_a_catalogue_without_categories_skips_what_needs_them(as_json, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    lines = [f"u{n // 6},i{n * 7 % 11},{n}" for n in range(120)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")
+    methods = [word for name in NO_TAGS for word in ("--method", name)]
+    small = [word for word in SMALL if "encoder" not in word]
+    small.append("recommender.encoder={name: collaborative, dim: 4}")
+    out = tmp_path / "study"
+    words = ["study", "indexing", *small, *methods, "--data", log, "--out", out, "--seeds", 1]
+    result = as_json(*words)
+    assert [row["index"] for row in result["rows"]] == ["random"]
+    assert "no column 'categories'" in result["skipped"]["semantic"]
+    assert not (out / "semantic").exists()

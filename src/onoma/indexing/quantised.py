@@ -19,14 +19,32 @@ if TYPE_CHECKING:
     from onoma.dataset.split import Split
 
 
-class QuantisedNames(IndexMethod):
+class VectorNames(IndexMethod):
+    """A method that reads one vector an item and nothing else."""
+
+    needs_vectors = True
+
+    @abstractmethod
+    def name_vectors(self, vectors: NDArray[np.float32], seed: int = 0) -> ItemIndex:
+        """Name one item for each row of float32[n, dim]; no data set needed."""
+
+    def build(
+        self, split: Split, vectors: NDArray[np.float32] | None = None, seed: int = 0
+    ) -> ItemIndex:
+        """Name the catalogue by its vectors; see :meth:`IndexMethod.build`."""
+        if vectors is None:
+            raise OnomaError(f"{self.name} names items by vectors", fix="Give the index an encoder")
+        if len(vectors) != split.dataset.n_items:
+            raise OnomaError(f"{len(vectors)} vectors for {split.dataset.n_items} items")
+        return self.name_vectors(vectors, seed)
+
+
+class QuantisedNames(VectorNames):
     """Codes from vectors by a learnt quantiser, then a code that tells equals apart.
 
     Subclasses give :meth:`learn` and :meth:`quantise`. Items with no signal (zero vectors) get
     codes drawn at random.
     """
-
-    needs_vectors = True
 
     @abstractmethod
     def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -45,16 +63,6 @@ class QuantisedNames(IndexMethod):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The arguments, for the record."""
-
-    def build(
-        self, split: Split, vectors: NDArray[np.float32] | None = None, seed: int = 0
-    ) -> ItemIndex:
-        """Name the catalogue by its vectors; see :meth:`IndexMethod.build`."""
-        if vectors is None:
-            raise OnomaError(f"{self.name} names items by vectors", fix="Give the index an encoder")
-        if len(vectors) != split.dataset.n_items:
-            raise OnomaError(f"{len(vectors)} vectors for {split.dataset.n_items} items")
-        return self.name_vectors(vectors, seed)
 
     def name_vectors(self, vectors: NDArray[np.float32], seed: int = 0) -> ItemIndex:
         """Name one item for each row of float32[n, dim]; no data set needed."""

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from onoma.errors import OnomaError
 from onoma.indexing.disambiguation import SPARE, disambiguate, place
-from onoma.indexing.index import IndexMethod, ItemIndex
+from onoma.indexing.index import ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
-from onoma.indexing.quantised import checked
-
-if TYPE_CHECKING:
-    from onoma.dataset.split import Split
+from onoma.indexing.quantised import VectorNames, checked
 
 _CHOICES = 32
 
 
-class RQKMeans(IndexMethod):
+class RQKMeans(VectorNames):
     """Each level is the nearest centroid of what the levels before left over.
 
     The codes of RQ-VAE (Rajput et al., TIGER, NeurIPS 2023, section 3.1) with k-means in place
@@ -47,16 +42,6 @@ class RQKMeans(IndexMethod):
                 f"levels is {levels}, size {size} and group {group}; all must be at least 1"
             )
         self.levels, self.size, self.iterations, self.group = levels, size, iterations, group
-
-    def build(
-        self, split: Split, vectors: NDArray[np.float32] | None = None, seed: int = 0
-    ) -> ItemIndex:
-        """Name the catalogue by its vectors; see :meth:`IndexMethod.build`."""
-        if vectors is None:
-            raise OnomaError("rqkmeans names items by vectors", fix="Give the index an encoder")
-        if len(vectors) != split.dataset.n_items:
-            raise OnomaError(f"{len(vectors)} vectors for {split.dataset.n_items} items")
-        return self.name_vectors(vectors, seed)
 
     def name_vectors(self, vectors: NDArray[np.float32], seed: int = 0) -> ItemIndex:
         """Name one item for each row of float32[n, dim]; no data set needed."""

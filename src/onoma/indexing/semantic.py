@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from onoma.errors import OnomaError
+from onoma.errors import MissingColumn, OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.paths import centres, free_names, nearest_leaf, with_counters
 
@@ -45,11 +45,11 @@ class SemanticNames(IndexMethod):
         """Read the categories of the catalogue; vectors, if any, place new items later.
 
         Raises:
-            OnomaError: the catalogue has no such column.
+            MissingColumn: the catalogue has no such column.
         """
         items = split.dataset.items
         if self.column not in items.columns:
-            raise OnomaError(
+            raise MissingColumn(
                 f"the catalogue has no column {self.column!r}", where=split.dataset.name,
                 fix=f"Set column to one of {', '.join(items.columns)}",
             )  # fmt: skip
