@@ -84,7 +84,7 @@ class Ours(nn.Module):
     def __init__(self, index: ItemIndex, width: int, layers: int) -> None:
         super().__init__()
         self.register_buffer("codes", torch.from_numpy(index.codes).long())
-        self.depth = DepthDecoder(index.sizes, width, layers, 4)
+        self.depth = DepthDecoder(index.sizes, width, layers)
         self.encoder = SequenceEncoder(width, layers, 4, HISTORY, 0.0, 0.0, Noise())
 
     def forward(self, histories: Tensor) -> Tensor:

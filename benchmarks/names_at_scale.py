@@ -44,7 +44,7 @@ def peak_gb() -> float:
 def beam_seconds(index: ItemIndex, users: int, beam: int) -> float:
     """Best of three, a user."""
     torch.manual_seed(0)
-    model = DepthDecoder(index.sizes, 128, 2, 4).eval()
+    model = DepthDecoder(index.sizes, 128, 2).eval()
     with torch.no_grad():
         for head in model.heads:
             head.weight.mul_(5)  # an untrained model's nearly even codes would be too kind a case

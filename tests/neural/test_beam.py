@@ -20,7 +20,7 @@ def catalogue(n, sizes, seed, short=False):
 
 def speller(sizes, seed=0, **settings):
     torch.manual_seed(seed)
-    model = DepthDecoder(sizes, 16, 2, 2, **settings).eval()
+    model = DepthDecoder(sizes, 16, 2, **settings).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model
@@ -142,7 +142,7 @@ def test_largest_is_topk(k, width, seed, infinite):
 def test_shared_and_tied_code_embeddings():
     sizes = (7, 5)
     tables = torch.nn.ModuleList(torch.nn.Embedding(size, 16) for size in sizes)
-    model = DepthDecoder(sizes, 16, 1, 2, tables=tables, tie=True)
+    model = DepthDecoder(sizes, 16, 1, tables=tables, tie=True)
     assert model.heads[0].weight is tables[0].weight
     loss = model.loss(torch.randn(4, 16), torch.tensor([[0, 1], [6, 4], [3, -1], [2, 0]]))
     loss.backward()

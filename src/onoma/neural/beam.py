@@ -137,7 +137,8 @@ def _extend_listed(
     if level.ends:
         ended = codes == size
         codes = codes.masked_fill(ended, 0)
-    total = logp.view(-1).index_select(0, rows * size + codes)
+    cells = rows if logp.numel() < 1 << 31 else rows.long()
+    total = logp.view(-1).index_select(0, cells * size + codes)
     if level.ends:
         total.masked_fill_(ended, 0)  # an end is certain
     total += scores.reshape(-1).index_select(0, rows)
@@ -145,8 +146,8 @@ def _extend_listed(
     count = torch.bincount(users, minlength=n)
     start = count.cumsum(0) - count
     width = int(count.max())
-    place = torch.arange(len(rows), device=rows.device)
-    place += (torch.arange(n, device=rows.device) * width - start).index_select(0, users)
+    shift = torch.arange(n, device=rows.device) * width - start
+    place = shift.index_select(0, users).add_(torch.arange(len(rows), device=rows.device))
     table = torch.full((n * width,), -torch.inf, device=logp.device)
     table[place] = total
     scores, at = largest(table.view(n, width), min(beam, width))
@@ -154,9 +155,9 @@ def _extend_listed(
     pick = (at + start[:, None]).clamp_(max=len(rows) - 1)
     return (
         scores,
-        (rows[pick] % b).masked_fill_(dead, 0),
-        codes[pick].masked_fill_(dead, 0),
-        children[pick].masked_fill_(dead, level.children),
+        (rows[pick] % b).long().masked_fill_(dead, 0),
+        codes[pick].long().masked_fill_(dead, 0),
+        children[pick].long().masked_fill_(dead, level.children),
     )
 
 

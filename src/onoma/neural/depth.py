@@ -1,45 +1,53 @@
-"""A small transformer over the codes of one name: spells the next item from a state."""
+"""A small network over the codes of one name: spells the next item from a state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onoma.neural.blocks import CausalBlock
 from onoma.neural.noise import Dropout, Noise
 
+_CODE_SCALE = 0.5  # of a code's initial vector; the state it joins is normalised to 1
 
-@dataclass(frozen=True)
-class DepthState:
-    """Keys and values of the codes said so far.
 
-    Attributes:
-        context: one float[n, 1, 2 * width] a layer; a user's beams share it, it is never copied.
-        said: per code said, one float[n, b, 2 * width] a layer, in the order of the beams.
+class _Block(nn.Module):
+    """Pre-norm feed-forward with a squared ReLU (So et al., Primer, 2021), no biases.
+
+    The bias of the normalisation passes through the first product and serves as its bias.
     """
 
-    context: tuple[Tensor, ...]
-    said: tuple[tuple[Tensor, ...], ...]
+    def __init__(self, width: int, expand: int, dropout: float, noise: Noise) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, expand * width, bias=False)
+        self.down = nn.Linear(expand * width, width, bias=False)
+        self.dropout = Dropout(dropout, noise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float[..., width] to the same."""
+        hidden = self.dropout(F.relu(self.up(self.norm(x))).square())
+        out: Tensor = x + self.dropout(self.down(hidden))
+        return out
 
 
 class DepthDecoder(nn.Module):
     """Logits of each code given a context and the codes before it.
 
-    Position 0 reads the context, position ``l`` the code of level ``l - 1``; each answers through
-    the head of its own level alone (the depth transformer of RQ-Transformer, Lee et al., CVPR
-    2022). Is a :class:`onoma.neural.beam.Speller`.
+    Level ``l`` reads the context plus the vectors of the codes said so far, each of a table of
+    its own level, through feed-forward blocks that all levels share; it answers through the head
+    of its level. It takes the place of the depth transformer (RQ-Transformer, Lee et al., CVPR
+    2022): a name has so few codes that a sum carries what attention over them would, at half the
+    arithmetic and with a running sum in place of a cache. Is a :class:`onoma.neural.beam.Speller`.
 
     Args:
         sizes: vocabulary of each level.
         width: model width d, also of the context.
         layers: number of blocks.
-        heads: attention heads.
-        dropout: rate inside the blocks.
+        dropout: rate on the input and inside the blocks.
         expand: width of the feed-forward by ``width``.
         noise: the model's randomness; its own where none is given.
         tables: code embeddings to share, one ``nn.Embedding(sizes[l], width)`` a level; they
@@ -52,7 +60,6 @@ class DepthDecoder(nn.Module):
         sizes: Sequence[int],
         width: int,
         layers: int = 2,
-        heads: int = 4,
         dropout: float = 0.0,
         *,
         expand: int = 4,
@@ -66,13 +73,12 @@ class DepthDecoder(nn.Module):
         if tables is None:
             tables = nn.ModuleList(nn.Embedding(size, width) for size in self.sizes)
             for table in tables:
-                nn.init.normal_(cast(nn.Embedding, table).weight, std=0.02)
+                nn.init.normal_(cast(nn.Embedding, table).weight, std=_CODE_SCALE)
         self.tables = tables
         self.positions = nn.Parameter(torch.randn(len(self.sizes), width) * 0.02)
+        self.enter = nn.LayerNorm(width)
         self.input_dropout = Dropout(dropout, noise)
-        self.blocks = nn.ModuleList(
-            CausalBlock(width, heads, expand, dropout, noise) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(_Block(width, expand, dropout, noise) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
         if tie:
@@ -89,14 +95,17 @@ class DepthDecoder(nn.Module):
         Returns:
             One float[m, size] a level.
         """
-        parts = [context] + [
-            table(codes[:, level].clamp(min=0)) for level, table in enumerate(self.tables[:-1])
-        ]
-        x = self.input_dropout(torch.stack(parts, dim=1) + self.positions)
+        said = [self.enter(context).float()]
+        for level, table in enumerate(self.tables[:-1]):
+            said.append(said[-1] + table(codes[:, level].clamp(min=0)))
+        x = self._read(self.input_dropout(torch.stack(said, dim=1) + self.positions))
+        return [head(x[:, level]) for level, head in enumerate(self.heads)]
+
+    def _read(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x)
-        return [head(x[:, level]) for level, head in enumerate(self.heads)]
+        out: Tensor = self.norm(x)
+        return out
 
     def loss(
         self, context: Tensor, codes: Tensor, lessons: Sequence[Tensor] | None = None
@@ -122,79 +131,30 @@ class DepthDecoder(nn.Module):
                 total.append(-(lessons[level] * row.float().log_softmax(1)).sum())
         return torch.stack(total).sum() / max(n, 1)
 
-    def begin(self, context: Tensor) -> tuple[Tensor, DepthState]:
+    def begin(self, context: Tensor) -> Tensor:
         """See :class:`onoma.neural.beam.Speller`; context is float[n, width]."""
-        return context[:, None, :], DepthState((), ())
+        dtype = _compute_dtype(context)
+        said: Tensor = self.enter(context)[:, None, :].to(dtype)
+        return said
 
-    def step(
-        self, state: tuple[Tensor, DepthState], level: int, codes: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, DepthState]]:
+    def step(self, state: Tensor, level: int, codes: Tensor | None) -> tuple[Tensor, Tensor]:
         """See :class:`onoma.neural.beam.Speller`."""
-        context, past = state
-        blocks = [cast(CausalBlock, block) for block in self.blocks]
-        first = None
-        if codes is None:
-            x = context + self.positions[0]
-        else:
+        if codes is not None:
             table = cast(nn.Embedding, self.tables[level - 1]).weight
-            if table.shape[0] <= codes.numel():
-                # What the first block makes of a code before it looks around depends on the code
-                # alone: computed once a code, not once a beam.
-                spoken = table + self.positions[level]
-                block = blocks[0]
-                first = F.embedding(codes, block.qkv(block.before_attention(spoken)))
-                x = F.embedding(codes, spoken)
-            else:
-                x = F.embedding(codes, table) + self.positions[level]
-        new = []
-        for layer, block in enumerate(blocks):
-            qkv = block.qkv(block.before_attention(x)) if first is None or layer else first
-            query, keys_values = qkv[..., : self.width], qkv[..., self.width :]
-            new.append(keys_values)
-            before = [] if codes is None else [past.context[layer]]
-            before += [said[layer] for said in past.said]
-            x = x + block.mix(_attend(query, [*before, keys_values], block.heads))
-            x = x + block.down(F.gelu(block.up(block.before_feed(x))))
-        logits = self.heads[level](self.norm(x))
-        if codes is None:
-            past = replace(past, context=tuple(new))
-        elif level + 1 < len(self.sizes):
-            past = replace(past, said=(*past.said, tuple(new)))
-        return logits, (context, past)
+            state = state + F.embedding(codes, table.to(state.dtype))
+        x = self._read(state + self.positions[level].to(state.dtype))
+        return self.heads[level](x), state
 
-    def reorder(
-        self, state: tuple[Tensor, DepthState], parents: Tensor
-    ) -> tuple[Tensor, DepthState]:
+    def reorder(self, state: Tensor, parents: Tensor) -> Tensor:
         """See :class:`onoma.neural.beam.Speller`."""
-        context, past = state
-        if not past.said:
-            return state
-        beams = past.said[0][0].shape[1]
-        rows = (parents + torch.arange(len(parents), device=parents.device)[:, None] * beams).view(
-            -1
-        )
-        said = tuple(
-            tuple(
-                cached.reshape(-1, cached.shape[-1]).index_select(0, rows).view(*parents.shape, -1)
-                for cached in position
-            )
-            for position in past.said
-        )
-        return context, replace(past, said=said)
+        n, beams, width = state.shape
+        if beams == 1:
+            return state  # one state a user broadcasts over the beams
+        rows = parents + torch.arange(n, device=parents.device)[:, None] * beams
+        return state.reshape(-1, width).index_select(0, rows.view(-1)).view(*parents.shape, width)
 
 
-def _attend(query: Tensor, cached: list[Tensor], heads: int) -> Tensor:
-    """Attention of one query a beam over a few positions; float[n, b, width].
-
-    A handful of keys is too few for matrix kernels: products and sums over whole batches are
-    several times as fast, and a context of one row broadcasts over the beams.
-    """
-    n, b, width = query.shape
-    q = query.reshape(n, b, heads, -1) * (width // heads) ** -0.5
-    split = [c.view(*c.shape[:2], 2, heads, -1).unbind(2) for c in cached]
-    keys, values = [pair[0] for pair in split], [pair[1] for pair in split]
-    weights = torch.stack([(q * key).sum(-1) for key in keys]).float().softmax(0).to(q.dtype)
-    out = weights[0][..., None] * values[0]
-    for weight, value in zip(weights[1:], values[1:], strict=True):
-        out = torch.addcmul(out, weight[..., None], value)
-    return out.reshape(n, b, width)
+def _compute_dtype(like: Tensor) -> torch.dtype:
+    """The dtype that autocast computes products in, so that a step has no casts in between."""
+    kind = like.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype

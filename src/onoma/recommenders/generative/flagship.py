@@ -44,7 +44,6 @@ class FlagshipSettings(TransformerSettings):
             quantised) and settings of the method.
         depth_width: width of the depth decoder.
         depth_blocks: its blocks.
-        depth_heads: its attention heads.
         depth_dropout: its dropout.
         beam: names kept while spelling.
     """
@@ -54,9 +53,8 @@ class FlagshipSettings(TransformerSettings):
     scale: float | None = Field(default=None, gt=0)
     encoder: Any = "tfidf"
     index: dict[str, Any] = {"method": "rqkmeans"}
-    depth_width: int = Field(default=128, ge=4)
+    depth_width: int = Field(default=256, ge=4)
     depth_blocks: int = Field(default=2, ge=1)
-    depth_heads: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
     beam: int = Field(default=50, ge=1)
 
@@ -90,7 +88,6 @@ class FlagshipModule(ItemSequenceModule):
             index.sizes,
             settings.depth_width,
             settings.depth_blocks,
-            settings.depth_heads,
             settings.depth_dropout,
             noise=self.noise,
         )
