@@ -30,6 +30,8 @@ from pathlib import Path
 
 import numpy as np
 
+BATCH = 4096  # positions a step; RecTools takes 128 x 50 with padding, RecBole 2,048 targets
+
 RECTOOLS = """
 import json, sys, time
 import pandas as pd
@@ -106,7 +108,7 @@ def ours(data: str, width: int) -> dict[str, float]:
     from onoma.recommenders.transformer import _NextItem
 
     parts = split(load(data))
-    model = SASRec(width=width, quiet=True, train={"epochs": 2, "batch_tokens": 1024})
+    model = SASRec(width=width, quiet=True, train={"epochs": 2, "batch_tokens": BATCH})
     model.module = model._build(parts)
     task, module = _NextItem(model, parts), model.module
     optimiser = _adamw(module, model.train)

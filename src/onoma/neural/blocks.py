@@ -31,11 +31,23 @@ class CausalBlock(nn.Module):
         b, length, width = x.shape
         qkv = self.qkv(self.before_attention(x))
         q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        seen = _causal_attention(q, k, v)
         x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
         hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))
         out: Tensor = x + self.dropout(self.down(hidden))
         return out
+
+
+def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """float[b, heads, l, d] attention over what came before.
+
+    On processors in float32: the backward pass of the bf16 kernel takes ten times as long.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    with torch.autocast("cpu", enabled=False):
+        out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    return out.to(q.dtype)
 
 
 class SequenceEncoder(nn.Module):
