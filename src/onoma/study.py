@@ -31,8 +31,17 @@ INDICES: dict[str, dict[str, Any]] = {
     "pq": {"method": "pq"},
     "opq": {"method": "opq"},
     "lsh": {"method": "lsh"},
+    "balanced": {"method": "balanced"},
+    "uniform": {"method": "uniform"},
+    "rqvae": {"method": "rqvae"},
+    "rqkmeans+": {"method": "rqkmeans+"},
+    "fsq": {"method": "fsq"},
+    "parallel": {"method": "parallel"},
+    "letter": {"method": "letter"},
+    "modal": {"method": "modal"},
 }
 KEYS = ("recall@10", "ndcg@10")
+BUDGET = {"epochs": 4, "valid_every": 2}  # of a speller beside a trunk that stays as it is
 
 
 def indexing(
@@ -45,13 +54,17 @@ def indexing(
     quiet: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train the flagship once a method and seed and compare what generate mode answers.
+    """Train a speller once a method and seed and compare what generate mode answers.
 
-    Finished runs below ``out`` are kept, so an interrupted study goes on where it was.
+    One flagship a seed gives the trunk (item vectors, transformer, dense head), which knows
+    nothing of names; every index gets a speller of its own beside that trunk, so the backbone is
+    the same to the bit and an index costs a few epochs of a small network. Finished runs below
+    ``out`` are kept, so an interrupted study goes on where it was.
 
     Args:
         data: as for :func:`onoma.run.run`.
-        out: one run directory a method and seed, ``study.json`` and ``study.html`` go here.
+        out: one run directory a seed for the trunk, one a method and seed, ``study.json`` and
+            ``study.html`` go here.
         methods: names of ``INDICES``.
         seeds: of training and naming.
         overrides: ``key=value`` words for every run, the same budget for all.
@@ -72,13 +85,23 @@ def indexing(
     out = Path(out)
     done: dict[str, list[Run]] = {}
     skipped: dict[str, str] = {}
-    for name in methods:
-        for seed in seeds:
-            words = [*overrides, f"recommender.index={json.dumps(INDICES[name])}", f"seed={seed}"]
-            recipe = Recipe.load("flagship", words)
+    for seed in seeds:
+        trunk = out / "trunk" / f"seed{seed}"
+        whole = run(Recipe.load("flagship", [*overrides, f"seed={seed}"]), data, trunk, quiet=quiet)
+        tell(f"trunk, seed {seed}: " + _said(whole, "rank"))
+        for name in methods:
+            if name in skipped:
+                continue
+            words = [
+                *(f"recommender.train.{key}={value}" for key, value in BUDGET.items()),
+                *overrides,
+                f"recommender.index={json.dumps(INDICES[name])}",
+                f"recommender.trunk={json.dumps(str(trunk))}",
+                f"seed={seed}",
+            ]
             folder = out / name / f"seed{seed}"
             try:
-                finished = run(recipe, data, folder, quiet=quiet)
+                finished = run(Recipe.load("flagship", words), data, folder, quiet=quiet)
             except MissingColumn as error:
                 # A catalogue without categories cannot be named by them; the others can.
                 skipped[name] = str(error)
@@ -86,11 +109,9 @@ def indexing(
                 with suppress(OSError):
                     folder.parent.rmdir()
                 tell(f"{name}: skipped, {error}")
-                break
+                continue
             done.setdefault(name, []).append(finished)
-            figures = finished.metrics["modes"]["generate"]
-            said = ", ".join(f"{key} {figures[key]:.4f}" for key in KEYS)
-            tell(f"{name}, seed {seed}: {said}")
+            tell(f"{name}, seed {seed}: " + _said(finished, "generate"))
     if not done:
         raise OnomaError("no way of naming fits this catalogue", where=str(data))
     rows = [_row(name, runs) for name, runs in done.items()]
@@ -108,6 +129,11 @@ def indexing(
     write_text(json.dumps(result, indent=2) + "\n", out / "study.json")
     write_text(_page(result, first.metrics.get("published", {})), out / "study.html")
     return result
+
+
+def _said(done: Run, mode: str) -> str:
+    figures = done.metrics["modes"][mode]
+    return ", ".join(f"{key} {figures[key]:.4f}" for key in KEYS)
 
 
 def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -169,7 +195,8 @@ def _page(result: Mapping[str, Any], published: Mapping[str, Mapping[str, float]
     head = ["index", "seeds", *KEYS, "levels", "collide before", "index s", "train s"]
     about, protocol = result["dataset"], result["protocol"]
     note = (
-        f"Generate mode of the flagship, {result['budget'].get('epochs')} epochs for every index; "
+        "Generate mode of the flagship; one trunk a seed, "
+        f"{result['budget'].get('epochs')} epochs of a speller for every index; "
         f"{protocol['split']}, whole catalogue, {about['test_cases']:,} test cases, data hash "
         f"{about['hash']}. Intervals are Student's over seeds, or a bootstrap over users where "
         "there is one seed. Published figures may come from other backbones and budgets."

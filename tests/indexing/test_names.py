@@ -13,17 +13,23 @@ def clustered(n, dim=16, clusters=20, seed=0):
 
 
 def named(method, n=600, seed=0, **settings):
-    way = build(method, **settings)
+    way = build(method, **{**QUICK.get(method, {}), **settings})
     if method == "random":
         return way.name_count(n, seed)
     return way.name_vectors(clustered(n), seed)
+
+
+QUICK = {method: {"epochs": 10, "hidden": (32,), "batch": 256} for method in (
+    "rqvae", "rqkmeans+", "fsq", "parallel"
+)}  # fmt: skip
 
 
 def unique(codes):
     return len(np.unique(codes, axis=0))
 
 
-QUANTISERS = ["rqkmeans", "hkmeans", "pq", "opq", "lsh"]
+TRAINED = list(QUICK)
+QUANTISERS = ["rqkmeans", "hkmeans", "pq", "opq", "lsh", "balanced", "uniform", *TRAINED]
 
 
 @pytest.mark.parametrize("method", ["random", *QUANTISERS])
@@ -52,7 +58,7 @@ def test_first_codes_follow_the_clusters_better_than_chance(method):
     centres = rng.normal(size=(10, 16)) * 3
     label = rng.integers(0, 10, 1500)
     vectors = (centres[label] + rng.normal(size=(1500, 16))).astype(np.float32)
-    codes = build(method).name_vectors(vectors).codes[:, 0]
+    codes = build(method, **QUICK.get(method, {})).name_vectors(vectors).codes[:, 0]
     purity = sum(np.bincount(label[codes == c]).max() for c in np.unique(codes)) / 1500
     shuffled = rng.permutation(codes)
     chance = sum(np.bincount(label[shuffled == c]).max() for c in np.unique(codes)) / 1500
@@ -186,3 +192,74 @@ def test_health_of_planted_names():
     same = Health.of(ItemIndex(np.zeros((5, 2), np.int32), (4, 4), "planted"))
     assert same.after.share == 1.0 and same.levels[0].entropy == 0.0
     assert health.to_dict()["levels"][0]["used"] == 2 and health.table().row_count == 3
+
+
+def test_training_lowers_the_error_and_no_code_dies():
+    vectors = clustered(4000, dim=24, clusters=60)
+    points = torch.from_numpy(vectors)
+    short = build("rqvae", size=32, latent=8, hidden=(32,), epochs=1)
+    long = build("rqvae", size=32, latent=8, hidden=(32,), epochs=30, lr=3e-3)
+    error = {}
+    for way in (short, long):
+        learnt = way.learn(points, torch.Generator().manual_seed(0))
+        network, bottleneck = way._parts(24, 32)
+        network.load_state_dict(_part(learnt, "network."))
+        bottleneck.load_state_dict(_part(learnt, "bottleneck."))
+        with torch.no_grad():
+            said, codes, _ = bottleneck(network.encode(points))
+            error[way] = float((network.decode(said) - points).square().mean())
+    assert error[long] < 0.7 * error[short]
+    assert all(len(torch.unique(codes[:, level])) >= 26 for level in range(3))
+
+
+def _part(learnt, word):
+    return {k.removeprefix(word): v for k, v in learnt.items() if k.startswith(word)}
+
+
+def test_rqkmeans_plus_starts_from_residual_kmeans():
+    vectors = clustered(800)
+    plain = build("rqkmeans", size=16).name_vectors(vectors)
+    still = build("rqkmeans+", size=16, epochs=1, lr=1e-12)
+    points = torch.from_numpy(vectors)
+    _, distance = still.quantise(points, still.learn(points, torch.Generator().manual_seed(0)))
+    left = float(distance.sum() / points.square().sum())
+    assert left == pytest.approx(plain.meta["unexplained"][-1], rel=0.05)
+
+
+def test_uniform_names_need_no_counter_even_where_a_group_overflows():
+    vectors = clustered(900, clusters=30)
+    index = build("uniform", levels=3, size=12).name_vectors(vectors)
+    assert index.depth == 3 and unique(index.codes) == 900
+    met = index.meta["met"]
+    assert met["greedy"] > met["after_transport"] >= met["after_assignment"] == 0
+    assert index.meta["last_perplexity"][1] >= index.meta["last_perplexity"][0]
+    same = np.repeat(vectors[:1], 300, axis=0) + np.float32(1e-4) * clustered(300)
+    both = np.concatenate([vectors, same.astype(np.float32)])
+    crowded = build("uniform", levels=3, size=12).name_vectors(both)
+    assert crowded.meta["moved"] > 0 and unique(crowded.codes) == 1200
+
+
+def test_balanced_groups_are_even():
+    rng = np.random.default_rng(0)
+    crowd = clustered(1500, clusters=2) * 0.5 + 4
+    vectors = np.concatenate([crowd, clustered(500, clusters=40, seed=1)]).astype(np.float32)
+    vectors = vectors[rng.permutation(len(vectors))]
+    largest = {
+        method: build(method, size=20).name_vectors(vectors).health().levels[0].largest
+        for method in ("rqkmeans", "balanced")
+    }
+    assert largest["balanced"] < 1.5 * 2000 / 20 < largest["rqkmeans"]
+
+
+def test_parallel_experts_see_different_things():
+    points = torch.from_numpy(clustered(3000, dim=24, clusters=200))
+    repeat = {}
+    for apart in (0.0, 10.0):
+        way = build("parallel", levels=2, size=16, latent=8, hidden=(32,), epochs=30, apart=apart)
+        codes, _ = way.quantise(points, way.learn(points, torch.Generator().manual_seed(0)))
+        table = np.zeros((16, 16))
+        np.add.at(table, (codes[:, 0], codes[:, 1]), 1 / len(codes))
+        chance = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
+        there = table > 0
+        repeat[apart] = float((table[there] * np.log(table[there] / chance[there])).sum())
+    assert repeat[10.0] < repeat[0.0]

@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from onoma.indexing.trie import Trie
 
 METHODS: dict[str, str] = {
+    "balanced": "onoma.indexing.balanced:BalancedNames",
     "collaborative": "onoma.indexing.collaborative:CollaborativeNames",
+    "fsq": "onoma.indexing.fsq:FSQ",
     "hkmeans": "onoma.indexing.hierarchical:HierarchicalNames",
     "hybrid": "onoma.indexing.hybrid:HybridNames",
     "independent": "onoma.indexing.independent:IndependentNames",
+    "letter": "onoma.indexing.letter:LetterNames",
     "lsh": "onoma.indexing.hashing:HashedNames",
+    "modal": "onoma.indexing.modal:ModalNames",
     "opq": "onoma.indexing.product:OptimisedProductNames",
+    "parallel": "onoma.indexing.parallel:ParallelNames",
     "pq": "onoma.indexing.product:ProductNames",
     "random": "onoma.indexing.random_names:RandomNames",
     "rqkmeans": "onoma.indexing.rqkmeans:RQKMeans",
+    "rqkmeans+": "onoma.indexing.rqvae:RQKMeansPlus",
+    "rqvae": "onoma.indexing.rqvae:RQVAE",
     "semantic": "onoma.indexing.semantic:SemanticNames",
     "sequential": "onoma.indexing.sequential:SequentialNames",
+    "uniform": "onoma.indexing.uniform:UniformNames",
 }
 _LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
 

@@ -23,11 +23,12 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, table: Tensor, targets: Tensor, watch: Watch | None
     ) -> Tensor:
+        learns = states.requires_grad or table.requires_grad
         dtype = matrix_dtype(states.device.type)
         h, w = states.to(dtype), table.to(dtype)
         counts, goal = (targets >= 0).float(), targets.clamp(min=0)
         n = int(counts.sum())
-        d_states = torch.empty(states.shape, dtype=torch.float32, device=h.device)
+        d_states = torch.zeros(states.shape, dtype=torch.float32, device=h.device)
         d_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=h.device)
         # Pages fresh from the system cost as much as the products that fill them.
@@ -51,6 +52,8 @@ class _FullSoftmax(torch.autograd.Function):
             total += ((mass.log() + peak - hit) * counts[rows]).sum()
             if watch is not None:
                 watch(rows, p)
+            if not learns:
+                continue
             # The small factors take the scale, so that nothing but exp passes over the logits.
             scale = (counts[rows] / mass)[:, None]
             d_states[rows] = (p @ w).float() * scale
@@ -72,7 +75,9 @@ def _row_sums(p: Tensor) -> Tensor:
     if p.dtype == torch.float32:
         return p.sum(1)
     step = -(-p.shape[1] // 16)
-    return torch.stack([part.sum(1) for part in p.split(step, dim=1)]).sum(0, dtype=torch.float32)
+    return torch.stack([part.sum(1) for part in torch.split(p, step, dim=1)]).sum(
+        0, dtype=torch.float32
+    )
 
 
 def full_softmax(
@@ -88,7 +93,7 @@ def full_softmax(
             to a factor, while they exist; it must not change them.
 
     Returns:
-        Scalar with gradients for states and table; memory for 128 to 512 rows of logits, never for m.
+        Scalar with gradients for states and table; never more than 512 rows of logits at once.
     """
     loss: Tensor = _FullSoftmax.apply(states, table, targets, watch)  # type: ignore[no-untyped-call]
     return loss

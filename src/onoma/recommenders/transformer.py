@@ -98,6 +98,11 @@ class TransformerRecommender(Recommender):
     module: ItemSequenceModule
     settings: TransformerSettings
 
+    @property
+    def judged_in(self) -> str:
+        """The mode whose validation NDCG@10 picks the weights."""
+        return self.modes[0]
+
     def __init__(
         self,
         settings: TransformerSettings,
@@ -254,7 +259,7 @@ class _NextItem:
 
     def validate(self) -> float:
         self.owner._table = None
-        figure = validation_ndcg(self.owner, self.split.valid)
+        figure = validation_ndcg(self.owner, self.split.valid, mode=self.owner.judged_in)
         self.owner._table = None
         return figure
 

@@ -14,7 +14,12 @@ from onoma.recommenders.base import Recommender, Requests
 
 
 def validation_ndcg(
-    recommender: Recommender, cases: Cases, k: int = 10, *, limit: int | None = None
+    recommender: Recommender,
+    cases: Cases,
+    k: int = 10,
+    *,
+    limit: int | None = None,
+    mode: str | None = None,
 ) -> float:
     """Mean NDCG@k with seen items masked; 0 where there is no case.
 
@@ -26,12 +31,13 @@ def validation_ndcg(
         cases: usually ``split.valid``.
         k: cut-off.
         limit: score at most this many cases, evenly spaced.
+        mode: what answers; the recommender's first where not given.
     """
     if limit is not None and len(cases) > limit:
         cases = cases.take(np.linspace(0, len(cases) - 1, limit).astype(np.int64))
     if not len(cases):
         return 0.0
-    ranking = recommender.recommend(Requests.of(cases), k).items.astype(np.int64)
+    ranking = recommender.recommend(Requests.of(cases), k, mode=mode).items.astype(np.int64)
     targets = cases.targets
     base = int(max(ranking.max(initial=0), targets.values.max(initial=0))) + 1
     wanted = np.unique(targets.rows() * base + targets.values)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from onoma import encoding, indexing
 from onoma.dataset import Dataset, Split
+from onoma.errors import OnomaError
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
@@ -24,6 +25,7 @@ from onoma.neural.noise import Noise
 from onoma.neural.teacher import NameTeacher
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.storage import read_model
 from onoma.recommenders.transformer import (
     ItemSequenceModule,
     TransformerRecommender,
@@ -46,6 +48,8 @@ class FlagshipSettings(TransformerSettings):
         depth_blocks: its blocks.
         depth_dropout: its dropout.
         beam: names kept while spelling.
+        trunk: a fitted flagship's run folder; its item vectors, transformer and dense head are
+            taken as they are, and only the speller is trained, with the names of ``index``.
     """
 
     width: int = Field(default=256, ge=4)
@@ -57,10 +61,11 @@ class FlagshipSettings(TransformerSettings):
     depth_blocks: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
     beam: int = Field(default=50, ge=1)
+    trunk: str | None = None
 
 
 class FlagshipModule(ItemSequenceModule):
-    """Items enter as id + content + name; states leave through a dense and a depth head."""
+    """Items enter as id + content; states leave through a dense and a depth head."""
 
     def __init__(
         self, vectors: NDArray[np.float32], index: ItemIndex, settings: FlagshipSettings
@@ -134,6 +139,31 @@ def _with_padding(vectors: Tensor) -> Tensor:
     return torch.cat([vectors.float(), vectors.new_zeros(1, vectors.shape[1])])
 
 
+_SPELLER = ("depth", "enter")  # the parts of a module that its trunk can do without
+
+
+def _take_trunk(module: FlagshipModule, folder: str, name: str) -> None:
+    """Copy and freeze everything but the speller.
+
+    Raises:
+        OnomaError: no such run, or a trunk of another shape or another catalogue.
+    """
+    _, arrays = read_model(Path(folder), name)
+    given = {key.replace("/", "."): torch.from_numpy(value) for key, value in arrays.items()}
+    for key, value in [*module.named_parameters(), ("content", module.content)]:
+        if key.split(".")[0] in _SPELLER:
+            continue
+        if key not in given or given[key].shape != value.shape:
+            raise OnomaError(
+                f"the trunk has no {key} of shape {tuple(value.shape)}",
+                where=folder,
+                fix="Use the data and the sizes that the trunk was fitted with",
+            )
+        value.data.copy_(given[key])
+        if value.requires_grad:
+            value.requires_grad_(False)
+
+
 class Flagship(TransformerRecommender):
     """Names, a causal transformer over items, and two heads on one state.
 
@@ -174,7 +204,15 @@ class Flagship(TransformerRecommender):
     def _build(self, split: Split) -> ItemSequenceModule:
         vectors, self.index = self._name_items(split)
         torch.manual_seed(self.seed)
-        return FlagshipModule(vectors, self.index, self.settings)
+        module = FlagshipModule(vectors, self.index, self.settings)
+        if self.settings.trunk is not None:
+            _take_trunk(module, self.settings.trunk, self.name)
+        return module
+
+    @property
+    def judged_in(self) -> str:
+        """Rank mode, or generate where the ranking half is given."""
+        return "rank" if self.settings.trunk is None else "generate"
 
     def _name_items(self, split: Split) -> tuple[NDArray[np.float32], ItemIndex]:
         """Content vectors of the items and their names."""

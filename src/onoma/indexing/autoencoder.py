@@ -1,0 +1,227 @@
+"""What methods share whose codes come from a trained autoencoder: the network and its training."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onoma.errors import OnomaError
+from onoma.indexing.index import ItemIndex
+from onoma.indexing.quantised import QuantisedNames
+
+_ROWS = 1 << 14  # rows encoded at a time outside training
+
+
+class Bottleneck(nn.Module):
+    """Codes between an encoder and a decoder; buffers and parameters are kept with the index."""
+
+    @abstractmethod
+    def begin(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Start from float32[n, latent], the points as the fresh encoder sees them."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32[b, latent] said again with gradients, int64[b, levels] codes, a scalar loss."""
+
+    @abstractmethod
+    def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """int64[n, levels] codes and float32[n] squared distance to what they say."""
+
+    def after_step(self, latents: Tensor, codes: Tensor) -> None:
+        """Learn from a batch by other means than gradients."""
+
+    def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Look after codes that no point used."""
+
+
+class Autoencoder(nn.Module):
+    """A ReLU network to a latent and its mirror back.
+
+    Args:
+        width: of the points.
+        hidden: widths between, outermost first.
+        latent: width of the latent.
+        skip: the latent is the point plus what the network says, which starts at nothing.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], latent: int, *, skip: bool) -> None:
+        super().__init__()
+        self.skip = skip
+        self.encoder = _layers([width, *hidden, latent])
+        self.decoder = _layers([latent, *reversed(hidden), width])
+        if skip:
+            for network in (self.encoder, self.decoder):
+                last = cast(nn.Linear, network[-1])
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+
+    def encode(self, points: Tensor) -> Tensor:
+        """float32[n, width] to float32[n, latent]."""
+        latents: Tensor = self.encoder(points)
+        return points + latents if self.skip else latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """float32[n, latent] to float32[n, width]."""
+        points: Tensor = self.decoder(latents)
+        return latents + points if self.skip else points
+
+
+class AutoencodedNames(QuantisedNames):
+    """Codes of a bottleneck that is trained to let the points be rebuilt.
+
+    Subclasses give :meth:`bottleneck`, and :meth:`extra_loss` where rebuilding is not all.
+
+    Args:
+        levels: codes before disambiguation.
+        size: vocabulary of each.
+        latent: width of the bottleneck.
+        hidden: widths of the network between.
+        epochs: passes over the points.
+        batch: points a step.
+        lr: peak of the AdamW learning rate, which rises for a twentieth of the steps and falls
+            to zero by a cosine.
+    """
+
+    _skip = False
+
+    def __init__(
+        self,
+        levels: int = 3,
+        size: int = 256,
+        latent: int = 32,
+        hidden: Sequence[int] = (512, 256, 128),
+        epochs: int = 100,
+        batch: int = 1024,
+        lr: float = 1e-3,
+    ) -> None:
+        numbers = {"levels": levels, "size": size, "latent": latent, "epochs": epochs,
+                   "batch": batch}  # fmt: skip
+        for word, number in numbers.items():
+            if number < 1:
+                raise OnomaError(f"{word} is {number}; it must be at least 1")
+        if lr <= 0:
+            raise OnomaError(f"lr is {lr}; it must be positive")
+        self.levels, self.size, self.latent = levels, size, latent
+        self.hidden, self.epochs, self.batch, self.lr = tuple(hidden), epochs, batch, lr
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            "levels": self.levels, "size": self.size, "latent": self.latent,
+            "hidden": list(self.hidden), "epochs": self.epochs, "batch": self.batch, "lr": self.lr,
+        }  # fmt: skip
+
+    @abstractmethod
+    def bottleneck(self, latent: int, size: int) -> Bottleneck:
+        """A fresh one for latents of width ``latent`` and ``size`` codes a level."""
+
+    def extra_loss(
+        self, said: Tensor, codes: Tensor, rows: Tensor, generator: torch.Generator
+    ) -> Tensor | None:
+        """A scalar beside the reconstruction, for the points ``rows``; None for nothing."""
+        return None
+
+    def extra_modules(self, latent: int) -> nn.Module | None:
+        """What :meth:`extra_loss` trains; thrown away afterwards."""
+        return None
+
+    def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Train; the weights and codebooks are what is kept."""
+        n, width = points.shape
+        size = min(self.size, max(1, n // 4))
+        # Module initialisation reads the global state: borrow it and put it back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(1 << 31, (1,), generator=generator)))
+            network, bottleneck = self._parts(width, size)
+            beside = self.extra_modules(self._latent_width(width))
+        if n > 1:
+            self._train(points, network, bottleneck, beside, generator)
+        kept = {f"network.{key}": value for key, value in network.state_dict().items()}
+        kept |= {f"bottleneck.{key}": value for key, value in bottleneck.state_dict().items()}
+        return {**kept, "size": torch.tensor(size), "width": torch.tensor(width)}
+
+    def quantise(
+        self, points: Tensor, learnt: Mapping[str, Tensor]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
+        """Codes of the trained bottleneck and how far they are from the latent."""
+        network, bottleneck = self._parts(int(learnt["width"]), int(learnt["size"]))
+        for word, part in (("network", network), ("bottleneck", bottleneck)):
+            part.load_state_dict(
+                {k.removeprefix(f"{word}."): v for k, v in learnt.items() if k.startswith(word)}
+            )
+        pairs = []
+        with torch.no_grad():
+            for block in torch.split(points, _ROWS):
+                pairs.append(bottleneck.codes(network.encode(block)))
+        codes = torch.cat([codes for codes, _ in pairs])
+        return codes.numpy().astype(np.int32), torch.cat([far for _, far in pairs]).numpy()
+
+    def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """The same at every level."""
+        return (int(learnt["size"]),) * self.levels
+
+    def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
+        """As all quantisers, with the network of the sizes that the index was made with."""
+        made_by = type(self)(**{key: index.meta[key] for key in self.settings()})
+        return super(AutoencodedNames, made_by).assign(index, vectors)
+
+    def _latent_width(self, width: int) -> int:
+        return width if self._skip else self.latent
+
+    def _parts(self, width: int, size: int) -> tuple[Autoencoder, Bottleneck]:
+        latent = self._latent_width(width)
+        network = Autoencoder(width, self.hidden, latent, skip=self._skip)
+        return network, self.bottleneck(latent, size)
+
+    def _train(
+        self,
+        points: Tensor,
+        network: Autoencoder,
+        bottleneck: Bottleneck,
+        beside: nn.Module | None,
+        generator: torch.Generator,
+    ) -> None:
+        n = len(points)
+        with torch.no_grad():
+            few = points[torch.randperm(n, generator=generator)[: 64 * self.batch]]
+            bottleneck.begin(network.encode(few), generator)
+        modules = [network, bottleneck, *([] if beside is None else [beside])]
+        weights = [p for module in modules for p in module.parameters()]
+        optimiser = torch.optim.AdamW(weights, lr=self.lr, weight_decay=1e-4, fused=True)
+        steps = -(-n // self.batch) * self.epochs
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.lr, total_steps=max(steps, 2), pct_start=0.05, cycle_momentum=False
+        )
+        for _ in range(self.epochs):
+            for rows in torch.split(torch.randperm(n, generator=generator), self.batch):
+                if len(rows) == 1:
+                    continue  # a batch of one has no spread
+                batch = points[rows]
+                latents = network.encode(batch)
+                said, codes, loss = bottleneck(latents)
+                loss = loss + F.mse_loss(network.decode(said), batch) * batch.shape[1]
+                more = self.extra_loss(said, codes, rows, generator)
+                loss = loss if more is None else loss + more
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                bottleneck.after_step(latents.detach(), codes)
+            with torch.no_grad():
+                rows = torch.randperm(n, generator=generator)[: 16 * self.batch]
+                bottleneck.after_epoch(network.encode(points[rows]), generator)
+
+
+def _layers(widths: Sequence[int]) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for into, out in pairwise(widths):
+        parts += [nn.Linear(into, out), nn.ReLU()]
+    return nn.Sequential(*parts[:-1])

@@ -1,0 +1,150 @@
+"""Method ``parallel``: every code is an expert's own view of the item, in no order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onoma.errors import OnomaError
+from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck
+from onoma.indexing.kmeans import kmeans, nearest
+
+
+class ParallelCodes(Bottleneck):
+    """Experts with a codebook each, that may not say the same.
+
+    The latent is cut into one part an expert; centroids start by k-means and follow running means.
+
+    Args:
+        levels: experts.
+        size: centroids each.
+        width: of the latent, all experts together.
+        commitment: weight of the pull to the centroid.
+        apart: weight of the squared correlation between directions of different experts.
+        decay: share of the running sums that a step keeps.
+    """
+
+    books: Tensor
+    count: Tensor
+    total: Tensor
+
+    def __init__(
+        self, levels: int, size: int, width: int, commitment: float, apart: float, decay: float
+    ) -> None:
+        super().__init__()
+        self.levels, self.commitment, self.apart, self.decay = levels, commitment, apart, decay
+        part = width // levels
+        self.register_buffer("books", torch.zeros(levels, size, part))
+        self.register_buffer("count", torch.ones(levels, size), persistent=False)
+        self.register_buffer("total", torch.zeros(levels, size, part), persistent=False)
+
+    def begin(self, latents: Tensor, generator: torch.Generator) -> None:
+        """k-means of every part."""
+        for part, book in zip(latents.chunk(self.levels, 1), self.books, strict=True):
+            book.copy_(kmeans(part.contiguous(), len(book), generator))
+        self.total.copy_(self.books)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The centroids side by side; commitment, and how much experts repeat each other."""
+        codes, _ = self.codes(latents.detach())
+        said = torch.cat([book[codes[:, i]] for i, book in enumerate(self.books)], 1)
+        loss = self.commitment * F.mse_loss(latents, said, reduction="sum") / len(latents)
+        spread = latents - latents.mean(0)
+        spread = spread / spread.square().mean(0).add(1e-6).sqrt()
+        expert = torch.arange(latents.shape[1]) // self.books.shape[2]
+        others = expert[:, None] != expert[None, :]
+        loss = loss + self.apart * (spread.T @ spread / len(latents))[others].square().mean()
+        return latents + (said - latents).detach(), codes, loss
+
+    def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest centroid of every part."""
+        pairs = [
+            nearest(part.contiguous(), book)
+            for part, book in zip(latents.chunk(self.levels, 1), self.books, strict=True)
+        ]
+        return torch.stack([code for code, _ in pairs], 1), torch.stack(
+            [distance for _, distance in pairs]
+        ).sum(0)
+
+    @torch.no_grad()
+    def after_step(self, latents: Tensor, codes: Tensor) -> None:
+        """Running means."""
+        for level, (part, book) in enumerate(
+            zip(latents.chunk(self.levels, 1), self.books, strict=True)
+        ):
+            found = codes[:, level]
+            fresh = torch.bincount(found, minlength=len(book)).float()
+            sums = torch.zeros_like(book).index_add_(0, found, part.contiguous())
+            self.count[level].mul_(self.decay).add_(fresh, alpha=1 - self.decay)
+            self.total[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+            book.copy_(self.total[level] / self.count[level].clamp(min=1e-6)[:, None])
+
+    def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Unused centroids restart where points are served worst."""
+        for level, (part, book) in enumerate(
+            zip(latents.chunk(self.levels, 1), self.books, strict=True)
+        ):
+            found, distance = nearest(part.contiguous(), book)
+            dead = torch.nonzero(torch.bincount(found, minlength=len(book)) == 0)[:, 0]
+            if len(dead):
+                chance = distance.clamp(min=1e-12)
+                pick = torch.multinomial(chance, len(dead), generator=generator, replacement=True)
+                book[dead] = part[pick]
+                self.count[level, dead] = 1.0
+                self.total[level, dead] = part[pick]
+
+
+class ParallelNames(AutoencodedNames):
+    """Codes of parallel experts (the multi-expert quantiser of REG4Rec, 2025), no residual order.
+
+    A gate over the experts is left out: it can switch an expert off, whose code then says nothing;
+    the decoder weighs the experts instead.
+
+    Args:
+        commitment: weight of the commitment loss.
+        apart: weight of the decorrelation of the experts.
+        decay: of the running means.
+
+    The rest as for :class:`onoma.indexing.autoencoder.AutoencodedNames`; ``latent`` is cut into
+    ``levels`` parts.
+    """
+
+    name = "parallel"
+
+    def __init__(
+        self,
+        levels: int = 4,
+        size: int = 256,
+        latent: int = 64,
+        hidden: Sequence[int] = (512, 256, 128),
+        epochs: int = 100,
+        batch: int = 1024,
+        lr: float = 1e-3,
+        commitment: float = 0.25,
+        apart: float = 1.0,
+        decay: float = 0.95,
+    ) -> None:
+        super().__init__(levels, size, latent, hidden, epochs, batch, lr)
+        if latent % levels:
+            raise OnomaError(f"latent is {latent}, not a multiple of the {levels} levels")
+        if commitment < 0 or apart < 0 or not 0 <= decay < 1:
+            raise OnomaError(
+                f"commitment is {commitment}, apart {apart} and decay {decay}; the first two must "
+                "be at least 0, decay from 0 to below 1"
+            )
+        self.commitment, self.apart, self.decay = commitment, apart, decay
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {
+            **super().settings(), "commitment": self.commitment, "apart": self.apart,
+            "decay": self.decay,
+        }  # fmt: skip
+
+    def bottleneck(self, latent: int, size: int) -> Bottleneck:
+        """One codebook an expert."""
+        return ParallelCodes(self.levels, size, latent, self.commitment, self.apart, self.decay)

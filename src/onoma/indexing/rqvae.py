@@ -1,0 +1,195 @@
+"""Methods ``rqvae`` and ``rqkmeans+``: residual codes of a trained autoencoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onoma.errors import OnomaError
+from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck
+from onoma.indexing.kmeans import kmeans, nearest
+
+
+class ResidualCodes(Bottleneck):
+    """Each level is the nearest centroid of what the levels before left over.
+
+    Centroids start by k-means and follow the means of their residuals (van den Oord et al., VQ-VAE,
+    NeurIPS 2017, appendix A.1); the gradient passes straight through, once around the sum. A
+    centroid that hardly any point uses restarts at a residual of the epoch (Zeghidour et al.,
+    SoundStream, 2021, section 3.3).
+
+    Args:
+        levels: codebooks.
+        size: centroids each.
+        width: of the latents.
+        commitment: weight of the pull of residuals to their centroid.
+        decay: share of a centroid's running sums that a step keeps.
+        diversity: weight of the pull towards an even use of the centroids: minus the entropy of
+            the batch's mean soft assignment (Baevski et al., wav2vec 2.0, NeurIPS 2020, eq. 4).
+    """
+
+    books: Tensor
+    count: Tensor
+    total: Tensor
+
+    def __init__(
+        self,
+        levels: int,
+        size: int,
+        width: int,
+        commitment: float,
+        decay: float,
+        diversity: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.commitment, self.decay, self.diversity = commitment, decay, diversity
+        self.register_buffer("books", torch.zeros(levels, size, width))
+        self.register_buffer("count", torch.zeros(levels, size), persistent=False)
+        self.register_buffer("total", torch.zeros(levels, size, width), persistent=False)
+
+    def begin(self, latents: Tensor, generator: torch.Generator) -> None:
+        """k-means of the residuals, level by level."""
+        left = latents.clone()
+        for level, book in enumerate(self.books):
+            book.copy_(kmeans(left, len(book), generator))
+            found, _ = nearest(left, book)
+            self.count[level] = torch.bincount(found, minlength=len(book)).float()
+            left -= book[found]
+        # Every centroid starts with the weight of an even share of a batch.
+        self.count.clamp_(min=1)
+        self.total.copy_(self.books * self.count[..., None])
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sum of the centroids; the loss is commitment and unevenness."""
+        left, said = latents, torch.zeros_like(latents)
+        codes, loss = [], latents.new_zeros(())
+        for book in self.books:
+            found, distance = nearest(left.detach(), book)
+            pull = F.mse_loss(left, book[found], reduction="sum") / len(latents)
+            loss = loss + self.commitment * pull
+            if self.diversity:
+                loss = loss + self.diversity * _unevenness(left, book, distance)
+            left, said = left - book[found], said + book[found]
+            codes.append(found)
+        return latents + (said - latents).detach(), torch.stack(codes, 1), loss
+
+    def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Nearest centroids all the way down."""
+        left, codes = latents.clone(), []
+        for book in self.books:
+            found, _ = nearest(left, book)
+            left -= book[found]
+            codes.append(found)
+        return torch.stack(codes, 1), left.square().sum(1)
+
+    @torch.no_grad()
+    def after_step(self, latents: Tensor, codes: Tensor) -> None:
+        """Running sums of the residuals of each centroid."""
+        left = latents
+        for level, book in enumerate(self.books):
+            found = codes[:, level]
+            fresh = torch.bincount(found, minlength=len(book)).float()
+            sums = torch.zeros_like(book).index_add_(0, found, left)
+            left = left - book[found]
+            self.count[level].mul_(self.decay).add_(fresh, alpha=1 - self.decay)
+            self.total[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+            book.copy_(self.total[level] / self.count[level].clamp(min=1e-6)[:, None])
+
+    def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Centroids that serve no point restart where points are served worst."""
+        left = latents.clone()
+        for level, book in enumerate(self.books):
+            found, distance = nearest(left, book)
+            used = torch.bincount(found, minlength=len(book))
+            dead = torch.nonzero(used == 0)[:, 0]
+            if len(dead):
+                chance = distance.clamp(min=1e-12)
+                pick = torch.multinomial(chance, len(dead), generator=generator, replacement=True)
+                book[dead] = left[pick]
+                self.count[level, dead] = 1.0
+                self.total[level, dead] = left[pick]
+                found, _ = nearest(left, book)
+            left -= book[found]
+
+
+def _unevenness(left: Tensor, book: Tensor, distance: Tensor) -> Tensor:
+    """log(size) minus the entropy of the mean soft assignment; 0 where all are used alike."""
+    far = torch.cdist(left, book).square()
+    share = (-far / distance.mean().clamp(min=1e-12)).softmax(1).mean(0)
+    return math.log(len(book)) + (share * share.clamp(min=1e-12).log()).sum()
+
+
+class RQVAE(AutoencodedNames):
+    """Residual codes of an autoencoder's latent (Rajput et al., TIGER, NeurIPS 2023, section 3.1).
+
+    Args:
+        commitment: weight of the commitment loss.
+        decay: of the running sums that the centroids follow.
+
+    The rest as for :class:`onoma.indexing.autoencoder.AutoencodedNames`.
+    """
+
+    name = "rqvae"
+
+    def __init__(
+        self,
+        levels: int = 3,
+        size: int = 256,
+        latent: int = 32,
+        hidden: Sequence[int] = (512, 256, 128),
+        epochs: int = 100,
+        batch: int = 1024,
+        lr: float = 1e-3,
+        commitment: float = 0.25,
+        decay: float = 0.95,
+    ) -> None:
+        super().__init__(levels, size, latent, hidden, epochs, batch, lr)
+        if commitment < 0 or not 0 <= decay < 1:
+            raise OnomaError(
+                f"commitment is {commitment} and decay {decay}; commitment must be at least 0, "
+                "decay from 0 to below 1"
+            )
+        self.commitment, self.decay = commitment, decay
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {**super().settings(), "commitment": self.commitment, "decay": self.decay}
+
+    def bottleneck(self, latent: int, size: int) -> Bottleneck:
+        """Residual codebooks."""
+        return ResidualCodes(self.levels, size, latent, self.commitment, self.decay)
+
+
+class RQKMeansPlus(RQVAE):
+    """An RQ-VAE that starts as residual k-means and can only improve on it.
+
+    The latent has the width of the points and is the point plus what the network adds, at first
+    nothing, so the first codebooks are those of ``rqkmeans``.
+
+    Args: as for :class:`RQVAE`, without ``latent``.
+    """
+
+    name = "rqkmeans+"
+    _skip = True
+
+    def __init__(
+        self,
+        levels: int = 3,
+        size: int = 256,
+        hidden: Sequence[int] = (256,),
+        epochs: int = 50,
+        batch: int = 1024,
+        lr: float = 1e-3,
+        commitment: float = 0.25,
+        decay: float = 0.95,
+    ) -> None:
+        super().__init__(levels, size, 1, hidden, epochs, batch, lr, commitment, decay)
+
+    def settings(self) -> dict[str, Any]:
+        """All arguments."""
+        return {key: value for key, value in super().settings().items() if key != "latent"}
