@@ -39,6 +39,7 @@ INDICES: dict[str, dict[str, Any]] = {
     "parallel": {"method": "parallel"},
     "letter": {"method": "letter"},
     "modal": {"method": "modal"},
+    "streaming": {"method": "streaming"},
 }
 KEYS = ("recall@10", "ndcg@10")
 BUDGET = {"epochs": 4, "valid_every": 2}  # of a speller beside a trunk that stays as it is

@@ -31,6 +31,7 @@ METHODS: dict[str, str] = {
     "rqvae": "onoma.indexing.rqvae:RQVAE",
     "semantic": "onoma.indexing.semantic:SemanticNames",
     "sequential": "onoma.indexing.sequential:SequentialNames",
+    "streaming": "onoma.indexing.streaming:StreamingNames",
     "uniform": "onoma.indexing.uniform:UniformNames",
 }
 _LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
