@@ -52,11 +52,14 @@ class EvaluateSection(_Section):
         mask_seen: whether the headline figures leave out items of the history; the other way is
             printed beside them.
         examples: users shown with titles in the report.
+        modes: ways of answering that are measured, the first of which makes the headline; all of
+            the recommender where not given.
     """
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
     mask_seen: bool = True
     examples: int = Field(default=8, ge=0)
+    modes: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
 class Recipe(_Section):

@@ -180,7 +180,13 @@ def run(
         raw["data"]["path"] = data if data.startswith("packaged:") else str(Path(data).resolve())
         recipe = Recipe.check(raw, recipe.name)
     dataset = load_data(recipe)
-    build(recipe)  # settings are checked before anything is written
+    known = build(recipe).modes  # settings are checked before anything is written
+    if unknown := set(recipe.evaluate.modes or ()) - set(known):
+        raise OnomaError(
+            f"evaluate.modes: no mode is called {min(unknown)!r}",
+            where=recipe.name,
+            fix=f"Known: {', '.join(known)}",
+        )
     folder = Path(out) if out else run_folder(recipe, dataset)
     if _claim(folder, recipe, fresh):
         return Run(folder, recipe)
@@ -230,11 +236,12 @@ def measure(
 
     start = time.monotonic()
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
+    modes = recipe.evaluate.modes or model.modes
 
-    def asked(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> Evaluation:
+    def asked(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> Evaluation:
         return evaluate(model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode)
 
-    def figures(cases: Cases, *, mask_seen: bool, mode: str | None = None) -> dict[str, Any]:
+    def figures(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> dict[str, Any]:
         return asked(cases, mask_seen=mask_seen, mode=mode).summary()
 
     tested = asked(parts.test, mask_seen=masked)
@@ -257,10 +264,8 @@ def measure(
         "test": test,
         ("test_unmasked" if masked else "test_masked"): figures(parts.test, mask_seen=not masked),
         "modes": {
-            mode: test
-            if mode == model.modes[0]
-            else figures(parts.test, mask_seen=masked, mode=mode)
-            for mode in model.modes
+            mode: test if mode == modes[0] else figures(parts.test, mask_seen=masked, mode=mode)
+            for mode in modes
         },
         "invalid_items": test.get("invalid_items", 0),
         "training": training,

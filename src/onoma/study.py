@@ -124,6 +124,7 @@ def indexing(
                 continue
             words = [
                 *(f"recommender.train.{key}={value}" for key, value in BUDGET.items()),
+                "evaluate.modes=[generate]",
                 *overrides,
                 f"recommender.index={json.dumps(INDICES[name])}",
                 f"recommender.trunk={json.dumps(str(trunk))}",

@@ -1,5 +1,10 @@
 from pathlib import Path
 
+import numpy as np
+
+from onoma.recommenders.base import Requests
+from onoma.run import open_run as onoma_run
+
 SMALL = [
     "recommender.encoder={name: tfidf, dim: 8}",
     "recommender.width=16",
@@ -19,6 +24,18 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     means = [row["ndcg@10"]["mean"] for row in result["rows"]]
     assert len(means) == 3 and means == sorted(means, reverse=True)
     assert all(row["seeds"] == 2 for row in result["rows"])
+    trunk, speller = (onoma_run(tmp_path / name / "seed1") for name in ("trunk", "random"))
+    assert speller.metrics["test"] == speller.metrics["modes"]["generate"]
+    asked = Requests.of(trunk.split.test)
+    ranked = [done.recommender.recommend(asked, 10, mode="rank") for done in (trunk, speller)]
+    assert np.array_equal(ranked[0].items, ranked[1].items)
+    code, _, err = onoma(
+        "run", "flagship", *SMALL, "--data", data, f"recommender.trunk={tmp_path}/none",
+        "--out", tmp_path / "lost",
+    )  # fmt: skip
+    assert code == 2 and "none" in err
+    code, _, err = onoma("run", "popular", "--data", data, "evaluate.modes=[sing]")
+    assert code == 2 and "no mode is called 'sing'" in err
     assert f"use {result['rows'][0]['index']}." in result["advice"]
     assert "collaborative" in (tmp_path / "study.html").read_text("utf-8")
     before = (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns
