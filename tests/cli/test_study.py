@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from onoma.recommenders.base import Requests
-from onoma.run import open_run as onoma_run
+from onoma.run import open_run
 
 SMALL = [
     "recommender.encoder={name: tfidf, dim: 8}",
@@ -24,7 +24,7 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     means = [row["ndcg@10"]["mean"] for row in result["rows"]]
     assert len(means) == 3 and means == sorted(means, reverse=True)
     assert all(row["seeds"] == 2 for row in result["rows"])
-    trunk, speller = (onoma_run(tmp_path / name / "seed1") for name in ("trunk", "random"))
+    trunk, speller = (open_run(tmp_path / name / "seed1") for name in ("trunk", "random"))
     assert speller.metrics["test"] == speller.metrics["modes"]["generate"]
     asked = Requests.of(trunk.split.test)
     ranked = [done.recommender.recommend(asked, 10, mode="rank") for done in (trunk, speller)]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from onoma.errors import OnomaError
 from onoma.indexing.index import ItemIndex
+from onoma.indexing.kmeans import kmeans, nearest
 from onoma.indexing.quantised import QuantisedNames
 
 _ROWS = 1 << 14  # rows encoded at a time outside training
@@ -23,7 +24,6 @@ _ROWS = 1 << 14  # rows encoded at a time outside training
 class Bottleneck(nn.Module):
     """Codes between an encoder and a decoder; buffers and parameters are kept with the index."""
 
-    @abstractmethod
     def begin(self, latents: Tensor, generator: torch.Generator) -> None:
         """Start from float32[n, latent], the points as the fresh encoder sees them."""
 
@@ -40,6 +40,64 @@ class Bottleneck(nn.Module):
 
     def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
         """Look after codes that no point used."""
+
+
+class Codebooks(Bottleneck):
+    """Centroids that start by k-means and follow the running means of what they serve.
+
+    Running means: van den Oord et al., VQ-VAE, NeurIPS 2017, appendix A.1. A centroid that serves
+    no point restarts where points are served worst (after Zeghidour et al., SoundStream, 2021).
+
+    Args:
+        levels: codebooks.
+        size: centroids each.
+        width: of the points of one codebook.
+        decay: share of a centroid's running sums that a step keeps.
+    """
+
+    books: Tensor
+    count: Tensor
+    total: Tensor
+
+    def __init__(self, levels: int, size: int, width: int, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("books", torch.zeros(levels, size, width))
+        self.register_buffer("count", torch.zeros(levels, size), persistent=False)
+        self.register_buffer("total", torch.zeros(levels, size, width), persistent=False)
+
+    def start(self, level: int, points: Tensor, generator: torch.Generator) -> Tensor:
+        """k-means of float32[n, width]; int64[n] the centroid of each."""
+        book = self.books[level]
+        book.copy_(kmeans(points, len(book), generator))
+        found, _ = nearest(points, book)
+        # A centroid weighs what it serves, so that the first batches do not overturn it.
+        self.count[level] = torch.bincount(found, minlength=len(book)).float().clamp(min=1)
+        self.total[level] = book * self.count[level][:, None]
+        return found
+
+    def follow(self, level: int, points: Tensor, found: Tensor) -> None:
+        """Move the centroids towards the points of a batch."""
+        book = self.books[level]
+        fresh = torch.bincount(found, minlength=len(book)).float()
+        sums = torch.zeros_like(book).index_add_(0, found, points)
+        self.count[level].mul_(self.decay).add_(fresh, alpha=1 - self.decay)
+        self.total[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        book.copy_(self.total[level] / self.count[level].clamp(min=1e-6)[:, None])
+
+    def revive(self, level: int, points: Tensor, generator: torch.Generator) -> Tensor:
+        """Restart centroids that serve none of the points; int64[n] the centroid of each."""
+        book = self.books[level]
+        found, distance = nearest(points, book)
+        dead = torch.nonzero(torch.bincount(found, minlength=len(book)) == 0)[:, 0]
+        if not len(dead):
+            return found
+        chance = distance.clamp(min=1e-12)
+        pick = torch.multinomial(chance, len(dead), generator=generator, replacement=True)
+        book[dead] = points[pick]
+        self.count[level, dead] = 1.0
+        self.total[level, dead] = points[pick]
+        return nearest(points, book)[0]
 
 
 class Autoencoder(nn.Module):
@@ -105,8 +163,9 @@ class AutoencodedNames(QuantisedNames):
         numbers = {"levels": levels, "size": size, "latent": latent, "epochs": epochs,
                    "batch": batch}  # fmt: skip
         for word, number in numbers.items():
-            if number < 1:
-                raise OnomaError(f"{word} is {number}; it must be at least 1")
+            least = 2 if word == "batch" else 1
+            if number < least:
+                raise OnomaError(f"{word} is {number}; it must be at least {least}")
         if lr <= 0:
             raise OnomaError(f"lr is {lr}; it must be positive")
         self.levels, self.size, self.latent = levels, size, latent
@@ -123,9 +182,7 @@ class AutoencodedNames(QuantisedNames):
     def bottleneck(self, latent: int, size: int) -> Bottleneck:
         """A fresh one for latents of width ``latent`` and ``size`` codes a level."""
 
-    def extra_loss(
-        self, said: Tensor, codes: Tensor, rows: Tensor, generator: torch.Generator
-    ) -> Tensor | None:
+    def extra_loss(self, said: Tensor, rows: Tensor) -> Tensor | None:
         """A scalar beside the reconstruction, for the points ``rows``; None for nothing."""
         return None
 
@@ -158,6 +215,7 @@ class AutoencodedNames(QuantisedNames):
                 {k.removeprefix(f"{word}."): v for k, v in learnt.items() if k.startswith(word)}
             )
         pairs = []
+        bottleneck.eval()
         with torch.no_grad():
             for block in torch.split(points, _ROWS):
                 pairs.append(bottleneck.codes(network.encode(block)))
@@ -208,7 +266,7 @@ class AutoencodedNames(QuantisedNames):
                 latents = network.encode(batch)
                 said, codes, loss = bottleneck(latents)
                 loss = loss + F.mse_loss(network.decode(said), batch) * batch.shape[1]
-                more = self.extra_loss(said, codes, rows, generator)
+                more = self.extra_loss(said, rows)
                 loss = loss if more is None else loss + more
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

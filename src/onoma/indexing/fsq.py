@@ -27,9 +27,6 @@ class RoundedCodes(Bottleneck):
         # Directions of one spread use their steps alike, however the encoder scales them.
         self.even = nn.BatchNorm1d(len(self.steps), affine=False)
 
-    def begin(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Nothing: rounding has no codebook."""
-
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The rounded latent, gradients straight through; no loss of its own."""
         bounded, digits = self._digits(latents)
@@ -38,7 +35,6 @@ class RoundedCodes(Bottleneck):
 
     def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Rounded all the way."""
-        self.eval()
         bounded, digits = self._digits(latents)
         return self._codes(digits), (digits / (self.steps - 1) - bounded).square().sum(1)
 

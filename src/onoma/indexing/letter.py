@@ -95,9 +95,7 @@ class LetterNames(RQVAE):
         self._project = nn.Linear(latent, self._known.shape[1])
         return self._project
 
-    def extra_loss(
-        self, said: Tensor, codes: Tensor, rows: Tensor, generator: torch.Generator
-    ) -> Tensor | None:
+    def extra_loss(self, said: Tensor, rows: Tensor) -> Tensor | None:
         """In-batch softmax of the projected codes against the collaborative vectors."""
         assert self._known is not None
         wanted = self._known[rows]

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onoma.errors import OnomaError
-from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck
-from onoma.indexing.kmeans import kmeans, nearest
+from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck, Codebooks
+from onoma.indexing.kmeans import nearest
 
 
-class ParallelCodes(Bottleneck):
+class ParallelCodes(Codebooks):
     """Experts with a codebook each, that may not say the same.
 
-    The latent is cut into one part an expert; centroids start by k-means and follow running means.
+    The latent is cut into one part an expert.
 
     Args:
         levels: experts.
@@ -28,25 +28,16 @@ class ParallelCodes(Bottleneck):
         decay: share of the running sums that a step keeps.
     """
 
-    books: Tensor
-    count: Tensor
-    total: Tensor
-
     def __init__(
         self, levels: int, size: int, width: int, commitment: float, apart: float, decay: float
     ) -> None:
-        super().__init__()
-        self.levels, self.commitment, self.apart, self.decay = levels, commitment, apart, decay
-        part = width // levels
-        self.register_buffer("books", torch.zeros(levels, size, part))
-        self.register_buffer("count", torch.ones(levels, size), persistent=False)
-        self.register_buffer("total", torch.zeros(levels, size, part), persistent=False)
+        super().__init__(levels, size, width // levels, decay)
+        self.commitment, self.apart = commitment, apart
 
     def begin(self, latents: Tensor, generator: torch.Generator) -> None:
         """k-means of every part."""
-        for part, book in zip(latents.chunk(self.levels, 1), self.books, strict=True):
-            book.copy_(kmeans(part.contiguous(), len(book), generator))
-        self.total.copy_(self.books)
+        for level, part in enumerate(self._parts(latents)):
+            self.start(level, part, generator)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The centroids side by side; commitment, and how much experts repeat each other."""
@@ -63,8 +54,7 @@ class ParallelCodes(Bottleneck):
     def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest centroid of every part."""
         pairs = [
-            nearest(part.contiguous(), book)
-            for part, book in zip(latents.chunk(self.levels, 1), self.books, strict=True)
+            nearest(part, book) for part, book in zip(self._parts(latents), self.books, strict=True)
         ]
         return torch.stack([code for code, _ in pairs], 1), torch.stack(
             [distance for _, distance in pairs]
@@ -73,29 +63,16 @@ class ParallelCodes(Bottleneck):
     @torch.no_grad()
     def after_step(self, latents: Tensor, codes: Tensor) -> None:
         """Running means."""
-        for level, (part, book) in enumerate(
-            zip(latents.chunk(self.levels, 1), self.books, strict=True)
-        ):
-            found = codes[:, level]
-            fresh = torch.bincount(found, minlength=len(book)).float()
-            sums = torch.zeros_like(book).index_add_(0, found, part.contiguous())
-            self.count[level].mul_(self.decay).add_(fresh, alpha=1 - self.decay)
-            self.total[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
-            book.copy_(self.total[level] / self.count[level].clamp(min=1e-6)[:, None])
+        for level, part in enumerate(self._parts(latents)):
+            self.follow(level, part, codes[:, level])
 
     def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Unused centroids restart where points are served worst."""
-        for level, (part, book) in enumerate(
-            zip(latents.chunk(self.levels, 1), self.books, strict=True)
-        ):
-            found, distance = nearest(part.contiguous(), book)
-            dead = torch.nonzero(torch.bincount(found, minlength=len(book)) == 0)[:, 0]
-            if len(dead):
-                chance = distance.clamp(min=1e-12)
-                pick = torch.multinomial(chance, len(dead), generator=generator, replacement=True)
-                book[dead] = part[pick]
-                self.count[level, dead] = 1.0
-                self.total[level, dead] = part[pick]
+        """Unused centroids restart."""
+        for level, part in enumerate(self._parts(latents)):
+            self.revive(level, part, generator)
+
+    def _parts(self, latents: Tensor) -> list[Tensor]:
+        return [part.contiguous() for part in latents.chunk(len(self.books), 1)]
 
 
 class ParallelNames(AutoencodedNames):

@@ -11,17 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onoma.errors import OnomaError
-from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck
-from onoma.indexing.kmeans import kmeans, nearest
+from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck, Codebooks
+from onoma.indexing.kmeans import nearest
 
 
-class ResidualCodes(Bottleneck):
+class ResidualCodes(Codebooks):
     """Each level is the nearest centroid of what the levels before left over.
 
-    Centroids start by k-means and follow the means of their residuals (van den Oord et al., VQ-VAE,
-    NeurIPS 2017, appendix A.1); the gradient passes straight through, once around the sum. A
-    centroid that hardly any point uses restarts at a residual of the epoch (Zeghidour et al.,
-    SoundStream, 2021, section 3.3).
+    The gradient passes straight through, once around the sum.
 
     Args:
         levels: codebooks.
@@ -33,10 +30,6 @@ class ResidualCodes(Bottleneck):
             the batch's mean soft assignment (Baevski et al., wav2vec 2.0, NeurIPS 2020, eq. 4).
     """
 
-    books: Tensor
-    count: Tensor
-    total: Tensor
-
     def __init__(
         self,
         levels: int,
@@ -46,23 +39,14 @@ class ResidualCodes(Bottleneck):
         decay: float,
         diversity: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.commitment, self.decay, self.diversity = commitment, decay, diversity
-        self.register_buffer("books", torch.zeros(levels, size, width))
-        self.register_buffer("count", torch.zeros(levels, size), persistent=False)
-        self.register_buffer("total", torch.zeros(levels, size, width), persistent=False)
+        super().__init__(levels, size, width, decay)
+        self.commitment, self.diversity = commitment, diversity
 
     def begin(self, latents: Tensor, generator: torch.Generator) -> None:
         """k-means of the residuals, level by level."""
         left = latents.clone()
         for level, book in enumerate(self.books):
-            book.copy_(kmeans(left, len(book), generator))
-            found, _ = nearest(left, book)
-            self.count[level] = torch.bincount(found, minlength=len(book)).float()
-            left -= book[found]
-        # Every centroid starts with the weight of an even share of a batch.
-        self.count.clamp_(min=1)
-        self.total.copy_(self.books * self.count[..., None])
+            left -= book[self.start(level, left, generator)]
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sum of the centroids; the loss is commitment and unevenness."""
@@ -89,32 +73,19 @@ class ResidualCodes(Bottleneck):
 
     @torch.no_grad()
     def after_step(self, latents: Tensor, codes: Tensor) -> None:
-        """Running sums of the residuals of each centroid."""
+        """Running means of the residuals."""
         left = latents
         for level, book in enumerate(self.books):
             found = codes[:, level]
-            fresh = torch.bincount(found, minlength=len(book)).float()
-            sums = torch.zeros_like(book).index_add_(0, found, left)
-            left = left - book[found]
-            self.count[level].mul_(self.decay).add_(fresh, alpha=1 - self.decay)
-            self.total[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
-            book.copy_(self.total[level] / self.count[level].clamp(min=1e-6)[:, None])
+            rest = left - book[found]
+            self.follow(level, left, found)
+            left = rest
 
     def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Centroids that serve no point restart where points are served worst."""
+        """Unused centroids restart."""
         left = latents.clone()
         for level, book in enumerate(self.books):
-            found, distance = nearest(left, book)
-            used = torch.bincount(found, minlength=len(book))
-            dead = torch.nonzero(used == 0)[:, 0]
-            if len(dead):
-                chance = distance.clamp(min=1e-12)
-                pick = torch.multinomial(chance, len(dead), generator=generator, replacement=True)
-                book[dead] = left[pick]
-                self.count[level, dead] = 1.0
-                self.total[level, dead] = left[pick]
-                found, _ = nearest(left, book)
-            left -= book[found]
+            left -= book[self.revive(level, left, generator)]
 
 
 def _unevenness(left: Tensor, book: Tensor, distance: Tensor) -> Tensor:
@@ -166,7 +137,7 @@ class RQVAE(AutoencodedNames):
 
 
 class RQKMeansPlus(RQVAE):
-    """An RQ-VAE that starts as residual k-means and can only improve on it.
+    """An RQ-VAE that starts as residual k-means.
 
     The latent has the width of the points and is the point plus what the network adds, at first
     nothing, so the first codebooks are those of ``rqkmeans``.

@@ -45,10 +45,11 @@ class UniformNames(VectorNames):
         rounds: int = 20,
         epsilon: float = 0.003,
     ) -> None:
-        if levels < 2 or size < 1 or rounds < 0 or epsilon <= 0:
+        if levels < 2 or size < 1 or iterations < 1 or rounds < 0 or epsilon <= 0:
             raise OnomaError(
-                f"levels is {levels}, size {size}, rounds {rounds} and epsilon {epsilon}; levels "
-                "must be at least 2, size 1, rounds 0, and epsilon positive"
+                f"levels is {levels}, size {size}, iterations {iterations}, rounds {rounds} and "
+                f"epsilon {epsilon}; levels must be at least 2, size and iterations 1, rounds 0, "
+                "and epsilon positive"
             )
         self.levels, self.size, self.iterations = levels, size, iterations
         self.rounds, self.epsilon = rounds, epsilon
@@ -104,7 +105,8 @@ class UniformNames(VectorNames):
             {"codebooks": books.numpy()},
             {
                 **self.settings(), "size": size, "seed": seed, "without_signal": int(silent.sum()),
-                "met": {"greedy": greedy, "after_transport": repaired, "after_assignment": 0},
+                "met": {"greedy": greedy, "after_transport": repaired,
+                        "after_assignment": _meeting(codes, size)},
                 "last_perplexity": [round(value, 2) for value in entropy], "moved": moved,
             },
         )  # fmt: skip
