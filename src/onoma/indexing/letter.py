@@ -28,7 +28,7 @@ class LetterNames(RQVAE):
     """Residual codes with a contrastive collaborative term and a diversity term.
 
     What the codes say of an item must pick out the item's own collaborative vector from those of
-    its batch (Wang et al., LETTER, CIKM 2024, section 3.2.2). The diversity term is the entropy
+    its batch (Wang et al., LETTER, CIKM 2024). The diversity term is the entropy
     of the batch over the centroids, in place of LETTER's clusters of code vectors: centroids here
     follow running means and take no gradient. Items without training neighbours are left out of
     the contrast; new items are named by their content alone.

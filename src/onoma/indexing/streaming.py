@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StreamingIndex:
-    """Names that move as interactions arrive (StreamingVQ, Bin et al., 2025, sections 3.2 and 3.3).
+    """Names that move as interactions arrive (StreamingVQ, 2025).
 
     A name is a cluster and a counter within it. Every batch of events updates the clusters it
     touches by moving averages, in which an item counts by its gap since it was last seen to the

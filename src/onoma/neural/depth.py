@@ -41,7 +41,8 @@ class DepthDecoder(nn.Module):
     its own level, through feed-forward blocks that all levels share; it answers through the head
     of its level. It takes the place of the depth transformer (RQ-Transformer, Lee et al., CVPR
     2022): a name has so few codes that a sum carries what attention over them would, at two thirds
-    of the arithmetic and with a running sum in place of a cache. Is a :class:`onoma.neural.beam.Speller`.
+    of the arithmetic and with a running sum in place of a cache.
+    Is a :class:`onoma.neural.beam.Speller`.
 
     Args:
         sizes: vocabulary of each level.
