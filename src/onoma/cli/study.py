@@ -36,7 +36,7 @@ def indexing(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Which names suit a catalogue: one backbone and budget, a list of indices, a page."""
-    from onoma import study as studies
+    from onoma.study import indexing as studies
 
     result = studies.indexing(
         data, out, methods=tuple(method or studies.INDICES), seeds=range(seeds),

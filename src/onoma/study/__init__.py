@@ -1,0 +1,1 @@
+"""Experiments over a list of methods, one file a question."""
