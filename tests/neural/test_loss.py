@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from onoma.indexing.trie import Trie
 from onoma.neural import loss as fused
+from onoma.neural import teacher as teaching
 from onoma.neural.teacher import NameTeacher
 
 
@@ -36,16 +38,20 @@ def test_full_softmax_matches_cross_entropy(dtype, scale):
         assert torch.linalg.norm(got - want) <= 2 * tolerance * torch.linalg.norm(want)
 
 
-def test_the_teacher_draws_from_the_ranker_and_teaches_its_distribution_over_codes():
+@pytest.mark.parametrize("product", [0, 1024], ids=["by sums", "by product"])
+def test_the_teacher_draws_from_the_ranker_and_teaches_its_distribution(product, monkeypatch):
     torch.manual_seed(1)
     n = 40_000
     codes = torch.tensor(
-        [[a, b, -1] for a in range(3) for b in range(4)] + [[3, 1, c] for c in (0, 4)]
+        [[a, b, -1] for a in (2, 0, 1) for b in range(4)]
+        + [[3, 1, c] for c in (0, 4)]
+        + [[3, 2, -1], [3, 2, 1]]  # one ends where another goes on
     )
     logits = torch.randn(1, len(codes)) * 2
     want = torch.softmax(logits, 1)[0]
     uniform = torch.from_numpy(np.random.default_rng(0).random(n, dtype=np.float32))
-    teacher = NameTeacher(codes, (4, 4, 5))
+    monkeypatch.setattr(teaching, "_PRODUCT", product)
+    teacher = NameTeacher(Trie.build(codes.numpy(), (4, 4, 5)))
     drawn, lessons = teacher(logits.exp().expand(n, -1), uniform)
     share = torch.bincount(drawn, minlength=len(codes)) / n
     assert (share - want).abs().max() < 0.012

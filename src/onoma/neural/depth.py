@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onoma.neural.device import compute_dtype
 from onoma.neural.noise import Dropout, Noise
 
 _CODE_SCALE = 0.5  # of a code's initial vector; the state it joins is normalised to 1
@@ -29,8 +30,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float[..., width] to the same."""
-        hidden = self.dropout(F.relu(self.up(self.norm(x))).square())
-        out: Tensor = x + self.dropout(self.down(hidden))
+        fed = self.down(F.relu(self.up(self.norm(x))).square())
+        out: Tensor = x + self.dropout(fed)
         return out
 
 
@@ -48,7 +49,7 @@ class DepthDecoder(nn.Module):
         sizes: vocabulary of each level.
         width: model width d, also of the context.
         layers: number of blocks.
-        dropout: rate on the input and inside the blocks.
+        dropout: rate on the input and on what each block adds.
         expand: width of the feed-forward by ``width``.
         noise: the model's randomness; its own where none is given.
         tables: code embeddings to share, one ``nn.Embedding(sizes[l], width)`` a level; they
@@ -134,7 +135,7 @@ class DepthDecoder(nn.Module):
 
     def begin(self, context: Tensor) -> Tensor:
         """See :class:`onoma.neural.beam.Speller`; context is float[n, width]."""
-        dtype = _compute_dtype(context)
+        dtype = compute_dtype(context)
         said: Tensor = self.enter(context)[:, None, :].to(dtype)
         return said
 
@@ -153,9 +154,3 @@ class DepthDecoder(nn.Module):
             return state  # one state a user broadcasts over the beams
         rows = parents + torch.arange(n, device=parents.device)[:, None] * beams
         return state.reshape(-1, width).index_select(0, rows.view(-1)).view(*parents.shape, width)
-
-
-def _compute_dtype(like: Tensor) -> torch.dtype:
-    """The dtype that autocast computes products in, so that a step has no casts in between."""
-    kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype

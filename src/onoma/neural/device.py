@@ -43,3 +43,9 @@ def autocast(kind: str = "cpu") -> AbstractContextManager[object]:
     if has_bf16(kind):
         return torch.autocast(kind, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def compute_dtype(like: torch.Tensor) -> torch.dtype:
+    """The dtype that autocast computes products in, so that a step has no casts in between."""
+    kind = like.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, table: Tensor, targets: Tensor, watch: Watch | None
     ) -> Tensor:
-        learns = states.requires_grad or table.requires_grad
         dtype = matrix_dtype(states.device.type)
         h, w = states.to(dtype), table.to(dtype)
         counts, goal = (targets >= 0).float(), targets.clamp(min=0)
@@ -31,34 +30,21 @@ class _FullSoftmax(torch.autograd.Function):
         d_states = torch.zeros(states.shape, dtype=torch.float32, device=h.device)
         d_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         total = torch.zeros((), dtype=torch.float32, device=h.device)
-        # Pages fresh from the system cost as much as the products that fill them.
-        size = min(max(128, min(512, _CELLS // max(len(w), 1))), len(h))
-        logits = torch.empty(size, len(w), dtype=dtype, device=h.device)
+        wanted = w[goal]
+        hit = (h.float() * wanted.float()).sum(1)
         part = torch.empty_like(w)
         across = w.T.contiguous()
-        # exp without the usual maximum is safe while |logits| < 60; the bound is Cauchy-Schwarz.
-        no_peak = torch.zeros((), device=h.device)
-        bounded = bool(states.norm(dim=1).max() * table.norm(dim=1).max() < 60)
-        for start in range(0, len(h), size):
-            rows = slice(start, min(start + size, len(h)))
-            p = torch.mm(h[rows], across, out=logits[: rows.stop - start])
-            hit = p.gather(1, goal[rows, None])[:, 0].float()
-            if bounded:
-                p, peak = p.exp_(), no_peak
-            else:
-                top = p.amax(1, keepdim=True)
-                p, peak = p.sub_(top).exp_(), top[:, 0].float()
+        largest = float(states.norm(dim=1).max() * table.norm(dim=1).max())
+        for rows, p, peak in masses(h, across, largest):
             mass = _row_sums(p)
-            total += ((mass.log() + peak - hit) * counts[rows]).sum()
+            total += ((mass.log() + peak - hit[rows]) * counts[rows]).sum()
             if watch is not None:
                 watch(rows, p)
-            if not learns:
-                continue
             # The small factors take the scale, so that nothing but exp passes over the logits.
             scale = (counts[rows] / mass)[:, None]
             d_states[rows] = (p @ w).float() * scale
             d_table += torch.mm(p.T, (h[rows] * scale).to(dtype), out=part)
-        d_states.sub_(w[goal] * counts[:, None])
+        d_states.sub_(wanted * counts[:, None])
         d_table.index_add_(0, goal, h * counts[:, None], alpha=-1)
         n = max(n, 1)
         ctx.save_for_backward(d_states.div_(n), d_table.div_(n))
@@ -68,6 +54,36 @@ class _FullSoftmax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         d_states, d_table = ctx.saved_tensors
         return d_states * grad, d_table * grad, None, None
+
+
+def masses(
+    states: Tensor, across: Tensor, largest: float
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """``exp(states @ across)``, some hundred rows at a time in one piece of memory.
+
+    Pages fresh from the system cost as much as the products that fill them.
+
+    Args:
+        states: float[m, d].
+        across: float[d, n_items].
+        largest: no logit is larger in absolute value.
+
+    Yields:
+        The rows, their float[r, n_items] exponentials, and the float32[r] or float32[] logarithm
+        of what they were divided by. The next ones overwrite them.
+    """
+    n = across.shape[1]
+    size = min(max(128, min(512, _CELLS // max(n, 1))), len(states))
+    logits = torch.empty(size, n, dtype=across.dtype, device=across.device)
+    no_peak = torch.zeros((), device=across.device)
+    for start in range(0, len(states), size):
+        rows = slice(start, min(start + size, len(states)))
+        p = torch.mm(states[rows], across, out=logits[: rows.stop - start])
+        if largest < 60:  # exp is safe without the usual maximum
+            yield rows, p.exp_(), no_peak
+        else:
+            top = p.amax(1, keepdim=True)
+            yield rows, p.sub_(top).exp_(), top[:, 0].float()
 
 
 def _row_sums(p: Tensor) -> Tensor:

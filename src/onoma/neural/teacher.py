@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from onoma.indexing.trie import Trie
+
+_PRODUCT = 1024  # first vocabularies up to this are summed by a matrix product
 
 
 class NameTeacher(nn.Module):
@@ -17,28 +19,41 @@ class NameTeacher(nn.Module):
     cross-entropy between the ranker and the speller over whole names, with the variance of one
     drawn prefix instead of a whole drawn name.
 
-    Holds n_items x the first vocabulary in bf16: a sum over groups of items as a matrix product.
+    In the order of the trie the items below a prefix are neighbours, so one running sum over those
+    below the drawn first code gives the mass of every longer prefix as a difference.
 
     Args:
-        codes: int64[n_items, depth], -1 after the end of a name.
-        sizes: vocabulary of each level.
+        trie: the names.
     """
 
-    def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
+    def __init__(self, trie: Trie) -> None:
         super().__init__()
-        self.sizes = tuple(sizes)
-        order = codes[:, 0].argsort(stable=True)
-        count = torch.bincount(codes[:, 0], minlength=self.sizes[0])
-        place = torch.arange(len(codes)) - (count.cumsum(0) - count)[codes[order, 0]]
-        members = torch.full((self.sizes[0], int(count.max())), -1)
-        members[codes[order, 0], place] = order
-        first = F.one_hot(codes[:, 0], self.sizes[0]).bfloat16()
-        for name, value in (("codes", codes), ("members", members), ("first", first)):
-            self.register_buffer(name, value, persistent=False)
+        self.sizes, self.depth = trie.sizes, trie.depth
+        # The first item, in the order of the trie, below every node of every level.
+        begin = torch.arange(trie.n_items + 1)
+        begins = [begin]
+        for level in reversed(trie.levels):
+            begin = begin[level.first[:-1].long().clamp(max=len(begin) - 1)]
+            begins.insert(0, begin)
+        for number, level in enumerate(trie.levels):
+            self.register_buffer(f"first{number}", level.first[:-1].long(), persistent=False)
+            self.register_buffer(f"codes{number}", level.codes[:-1].long(), persistent=False)
+            self.register_buffer(f"begin{number}", begins[number + 1], persistent=False)
+        self.widest = [int(level.first[:-1].diff().max()) for level in trie.levels]
+        groups = begins[1]
+        members = torch.full((len(groups) - 1, int(groups.diff().max())), -1)
+        group = torch.repeat_interleave(groups.diff())
+        members[group, torch.arange(trie.n_items) - groups[group]] = trie.items[:-1]
+        where = torch.empty_like(group)
+        where[trie.items[:-1]] = group
+        self.register_buffer("members", members, persistent=False)
+        self.register_buffer("where", where, persistent=False)
+        first = F.one_hot(where, len(members)).bfloat16() if len(members) <= _PRODUCT else None
+        self.register_buffer("first", first, persistent=False)
 
-    codes: Tensor
     members: Tensor
-    first: Tensor
+    where: Tensor
+    first: Tensor | None
 
     @torch.no_grad()
     def forward(self, mass: Tensor, uniform: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -52,26 +67,49 @@ class NameTeacher(nn.Module):
             int64[r] drawn items; one float32[r, size] a level, which sums to one where the drawn
             name has a code and to zero behind its end.
         """
-        level = (mass @ self.first.to(mass.dtype)).float()
-        ends = level.cumsum(1)
-        goal = (uniform * ends[:, -1])[:, None]
-        code = torch.searchsorted(ends, goal, right=True).clamp_(max=self.sizes[0] - 1)
-        held = level.gather(1, code)
-        rest = (goal - ends.gather(1, code) + held) / held.clamp(min=1e-30)
-        members = self.members[code[:, 0]]
+        groups = self._groups(mass)
+        ends = groups.cumsum(1)
+        goal = (uniform.clamp(max=1 - 1e-6) * ends[:, -1])[:, None]
+        node = torch.searchsorted(ends, goal, right=True).clamp_(max=groups.shape[1] - 1)
+        held = groups.gather(1, node)
+        rest = (goal - ends.gather(1, node) + held) / held.clamp(min=1e-30)
+        node = node[:, 0]
+        lessons = [self._lesson(0, self.buffer("codes", 0), groups)]
+        members = self.members[node]
         inside = mass.gather(1, members.clamp(min=0)).float().masked_fill_(members < 0, 0)
-        ends = inside.cumsum(1)
+        ends = F.pad(inside.cumsum(1), (1, 0))
         goal = rest.clamp_(0, 1 - 1e-6) * ends[:, -1:]
-        at = torch.searchsorted(ends, goal, right=True).clamp_(max=inside.shape[1] - 1)
+        at = torch.searchsorted(ends, goal, right=True).clamp_(max=inside.shape[1]) - 1
         drawn = members.gather(1, at)
-        lessons = [level / level.sum(1, keepdim=True)]
-        beside = self.codes[members.clamp(min=0)]
-        name = self.codes[drawn]
-        for number, size in enumerate(self.sizes[1:], start=1):
-            inside = inside * (beside[..., number - 1] == name[..., number - 1])
-            following = beside[..., number]
-            level = torch.zeros(len(mass), size, device=mass.device)
-            level.scatter_add_(1, following.clamp(min=0), inside.masked_fill(following < 0, 0))
-            level *= name[..., number] >= 0
-            lessons.append(level / level.sum(1, keepdim=True).clamp(min=1e-30))
+        base = self.buffer("begin", 0)[node][:, None]
+        for number in range(1, self.depth):
+            first, begin = self.buffer("first", number), self.buffer("begin", number)
+            start, last = first[node][:, None], first[node + 1][:, None]
+            child = start + torch.arange(self.widest[number] + 1, device=mass.device)
+            bounds = begin[torch.minimum(child, last)] - base
+            codes = self.buffer("codes", number)
+            below = codes[child[:, :-1].clamp(max=len(codes) - 1)]
+            node = first[node] + (bounds <= at).sum(1) - 1
+            lesson = self._lesson(number, below, ends.gather(1, bounds).diff(dim=1))
+            lessons.append(lesson * (codes[node] < self.sizes[number])[:, None])
         return drawn[:, 0], lessons
+
+    def buffer(self, kind: str, level: int) -> Tensor:
+        """A table of one level."""
+        table: Tensor = getattr(self, f"{kind}{level}")
+        return table
+
+    def _groups(self, mass: Tensor) -> Tensor:
+        """float32[r, nodes], the mass below every first code that is used."""
+        if self.first is not None:
+            return (mass @ self.first.to(mass.dtype)).float()
+        sums = torch.zeros(len(mass), len(self.members), device=mass.device)
+        return sums.index_add_(1, self.where, mass.float())
+
+    def _lesson(self, level: int, codes: Tensor, mass: Tensor) -> Tensor:
+        """float32[r, size], the share of each code; what ends here is left out."""
+        size = self.sizes[level]
+        row = torch.zeros(len(mass), size + 1, device=mass.device)
+        row.scatter_add_(1, codes.expand(mass.shape), mass)
+        row = row[:, :size]
+        return row / row.sum(1, keepdim=True).clamp(min=1e-30)

@@ -19,8 +19,8 @@ from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.depth import DepthDecoder
-from onoma.neural.device import autocast
-from onoma.neural.loss import full_softmax
+from onoma.neural.device import autocast, matrix_dtype
+from onoma.neural.loss import full_softmax, masses
 from onoma.neural.noise import Noise
 from onoma.neural.teacher import NameTeacher
 from onoma.neural.trainer import TrainSettings
@@ -73,6 +73,8 @@ class FlagshipModule(ItemSequenceModule):
         super().__init__()
         width, self.n_items = settings.width, len(vectors)
         self.settings, self.noise = settings, Noise()
+        self.register_buffer("given", None, persistent=False)
+        self.register_buffer("answers", None, persistent=False)
         self.ids = nn.Parameter(torch.randn(self.n_items + 1, width) * 0.02)
         self.register_buffer("content", _with_padding(torch.from_numpy(vectors)))
         self.project = nn.Linear(vectors.shape[1], width, bias=False)
@@ -87,7 +89,7 @@ class FlagshipModule(ItemSequenceModule):
             settings.input_dropout,
             self.noise,
         )
-        self.teacher = NameTeacher(self.codes, index.sizes)
+        self.teacher = NameTeacher(index.trie)
         self.enter = nn.Linear(width, settings.depth_width)
         self.depth = DepthDecoder(
             index.sizes,
@@ -102,12 +104,27 @@ class FlagshipModule(ItemSequenceModule):
     settings: FlagshipSettings
     content: Tensor
     codes: Tensor
+    given: Tensor | None  # the item vectors, and the dense head's, of a trunk that stays as it is
+    answers: Tensor | None
 
     def table(self) -> Tensor:
-        """float32[n_items + 1, d]."""
+        """float32[n_items + 1, d]; made once where the trunk is given."""
+        if self.given is not None:
+            return self.given
         with autocast(self.content.device.type):
             content = self.project(self.content)
         return self.ids + content
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Leave everything but the speller as it is."""
+        for key, value in self.named_parameters():
+            value.requires_grad_(key.split(".")[0] in _SPELLER)
+        table = self.table()
+        _, items = self.query(table[:1], table)
+        self.given = table
+        self.longest = float(items.norm(dim=1).max())
+        self.answers = items.to(matrix_dtype(table.device.type)).T.contiguous()
 
     def states(self, items: Tensor, table: Tensor) -> Tensor:
         """int64[b, l] to float[b, l, d]."""
@@ -119,12 +136,19 @@ class FlagshipModule(ItemSequenceModule):
         uniform = self.noise.uniform(len(targets)).to(states.device)
         taught: list[tuple[Tensor, list[Tensor]]] = []
         query, items = self.query(states, table)
-        dense = full_softmax(
-            query,
-            items,
-            targets,
-            lambda rows, mass: taught.append(self.teacher(mass, uniform[rows])),
-        )
+        dense = states.new_zeros(())
+        if self.answers is not None:
+            query = query.to(self.answers.dtype)
+            largest = float(query.norm(dim=1).max()) * self.longest
+            for rows, mass, _ in masses(query, self.answers, largest):
+                taught.append(self.teacher(mass, uniform[rows]))
+        else:
+            dense = full_softmax(
+                query,
+                items,
+                targets,
+                lambda rows, mass: taught.append(self.teacher(mass, uniform[rows])),
+            )
         drawn = torch.cat([items for items, _ in taught])
         counts = (targets >= 0)[:, None]
         lessons = [
@@ -160,8 +184,7 @@ def _take_trunk(module: FlagshipModule, folder: str, name: str) -> None:
                 fix="Use the data and the sizes that the trunk was fitted with",
             )
         value.data.copy_(given[key])
-        if value.requires_grad:
-            value.requires_grad_(False)
+    module.freeze()
 
 
 class Flagship(TransformerRecommender):
@@ -217,7 +240,8 @@ class Flagship(TransformerRecommender):
     def _name_items(self, split: Split) -> tuple[NDArray[np.float32], ItemIndex]:
         """Content vectors of the items and their names."""
         began = time.monotonic()
-        cache = self.folder / "cache" if self.folder else None
+        home = self.settings.trunk or self.folder
+        cache = Path(home) / "cache" if home else None
         vectors = encoding.cached(encoding.build(self.settings.encoder), split, cache)
         how = dict(self.settings.index)
         named_by = how.pop("encoder", self.settings.encoder)
@@ -242,11 +266,16 @@ class Flagship(TransformerRecommender):
         if mode == "rank" or requests.candidates is not None:
             return super()._recommend(requests, k, mode)
         assert self.index is not None
-        # Seen and excluded items are spelled too and masked afterwards, so the beam is that wider.
-        spare = int(requests.forbidden().lengths.max(initial=0))
-        beam = min(max(self.settings.beam, k + min(spare, 50)), self.index.n_items)
         states = self.last_states(requests.history)
-        items, scores = self.spell(states, beam)
+        # Seen and excluded items are spelled too and masked afterwards, so the beam is that wider,
+        # in steps of 16.
+        spare = np.minimum(-(-requests.forbidden().lengths // 16) * 16, 64)
+        beams = np.minimum(np.maximum(self.settings.beam, k + spare), self.index.n_items)
+        items = torch.full((len(states), int(beams.max(initial=1))), -1)
+        scores = torch.full(items.shape, -torch.inf)
+        for beam in np.unique(beams):
+            rows = torch.from_numpy(np.flatnonzero(beams == beam))
+            items[rows, :beam], scores[rows, :beam] = self.spell(states[rows], int(beam))
         if mode == "generate_then_rank":
             scores = self._logits(states).gather(1, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)
