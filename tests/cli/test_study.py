@@ -12,7 +12,7 @@ SMALL = [
     "recommender.train.epochs=1",
 ]
 
-METHODS = ("random", "collaborative", "sequential+iid")
+METHODS = ("random", "rqkmeans", "sequential+iid")
 NO_TAGS = ("semantic", "random")
 
 
@@ -24,7 +24,7 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     means = [row["ndcg@10"]["mean"] for row in result["rows"]]
     assert len(means) == 3 and means == sorted(means, reverse=True)
     assert all(row["seeds"] == 2 for row in result["rows"])
-    trunk, speller = (open_run(tmp_path / name / "seed1") for name in ("trunk", "random"))
+    trunk, speller = (open_run(tmp_path / name) for name in ("trunk", "random/seed1"))
     assert speller.metrics["test"] == speller.metrics["modes"]["generate"]
     asked = Requests.of(trunk.split.test)
     ranked = [done.recommender.recommend(asked, 10, mode="rank") for done in (trunk, speller)]
@@ -37,7 +37,11 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     code, _, err = onoma("run", "popular", "--data", data, "evaluate.modes=[sing]")
     assert code == 2 and "no mode is called 'sing'" in err
     assert f"use {result['rows'][0]['index']}." in result["advice"]
-    assert "collaborative" in (tmp_path / "study.html").read_text("utf-8")
+    page = (tmp_path / "study.html").read_text("utf-8")
+    against = {row["index"]: row.get("against") for row in result["rows"]}
+    assert against["rqkmeans"] is None and f"(p {against['random']['p']:.3f})" in page
+    given = as_json(*words, "--out", tmp_path / "given", "--trunk", tmp_path / "trunk")
+    assert [row["ndcg@10"] for row in given["rows"]] == [row["ndcg@10"] for row in result["rows"]]
     before = (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns
     assert as_json(*words)["rows"] == result["rows"]
     assert (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns == before

@@ -10,9 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onoma.dataset.files import write_text
 from onoma.errors import MissingColumn, OnomaError
-from onoma.evaluation.significance import seeds_ci
+from onoma.evaluation.cases import read_cases
+from onoma.evaluation.significance import compare, seeds_ci
 from onoma.recipe import Recipe
 from onoma.run import Run, run
 
@@ -42,7 +46,14 @@ INDICES: dict[str, dict[str, Any]] = {
     "streaming": {"method": "streaming"},
 }
 KEYS = ("recall@10", "ndcg@10")
-BUDGET = {"epochs": 4, "valid_every": 2}  # of a speller beside a trunk that stays as it is
+DEFAULT = "rqkmeans"  # what the others are tested against
+BUDGET = (  # of a speller beside a trunk that stays as it is
+    "recommender.train.epochs=3",
+    "recommender.train.valid_every=3",
+    "recommender.beam=20",
+    "evaluate.ks=[5, 10]",
+    "evaluate.modes=[generate]",
+)
 
 # Recall@10 and NDCG@10 of Hua et al., How to Index Item IDs, SIGIR-AP 2023.
 _IDS = (
@@ -80,30 +91,34 @@ def indexing(
     *,
     methods: Sequence[str] = tuple(INDICES),
     seeds: Sequence[int] = (0, 1, 2),
+    trunk: str | Path | None = None,
     overrides: Sequence[str] = (),
     quiet: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train a speller once a method and seed and compare what generate mode answers.
 
-    One flagship a seed gives the trunk (item vectors, transformer, dense head), which knows
-    nothing of names; every index gets a speller of its own beside that trunk, so the backbone is
-    the same to the bit and an index costs a few epochs of a small network. Finished runs below
-    ``out`` are kept, so an interrupted study goes on where it was.
+    One flagship gives the trunk (item vectors, transformer, dense head), which knows nothing of
+    names; every index gets a speller of its own beside it, so the backbone is the same to the bit
+    and an index costs a few epochs of a small network. Finished runs below ``out`` are kept, so
+    an interrupted study goes on where it was.
 
     Args:
         data: as for :func:`onoma.run.run`.
-        out: one run directory a seed for the trunk, one a method and seed, ``study.json`` and
+        out: a run directory for the trunk and one a method and seed, ``study.json`` and
             ``study.html`` go here.
         methods: names of ``INDICES``.
-        seeds: of training and naming.
+        seeds: of naming and of the speller's training.
+        trunk: the run directory of a flagship of these data and overrides; one is trained with
+            the first seed where not given.
         overrides: ``key=value`` words for every run, the same budget for all.
         quiet: no progress bars.
         tell: called with a line after each run.
 
     Returns:
         ``dataset``, ``budget``, ``rows`` (best first: ``index``, ``seeds``, and for each metric
-        ``mean``, ``low``, ``high``; ``seconds``), ``skipped`` (index to reason) and ``advice``.
+        ``mean``, ``low``, ``high``; ``seconds``; ``against``, the paired test of NDCG@10 against
+        ``rqkmeans`` where that is among them), ``skipped`` (index to reason) and ``advice``.
 
     Raises:
         OnomaError: an unknown method, or none that this catalogue allows.
@@ -115,19 +130,20 @@ def indexing(
     out = Path(out)
     done: dict[str, list[Run]] = {}
     skipped: dict[str, str] = {}
+    if trunk is None:
+        trunk = out / "trunk"
+        words = [*overrides, f"seed={seeds[0]}"]
+        whole = run(Recipe.load("flagship", words), data, trunk, quiet=quiet)
+        tell("trunk: " + _said(whole, "rank"))
     for seed in seeds:
-        trunk = out / "trunk" / f"seed{seed}"
-        whole = run(Recipe.load("flagship", [*overrides, f"seed={seed}"]), data, trunk, quiet=quiet)
-        tell(f"trunk, seed {seed}: " + _said(whole, "rank"))
         for name in methods:
             if name in skipped:
                 continue
             words = [
-                *(f"recommender.train.{key}={value}" for key, value in BUDGET.items()),
-                "evaluate.modes=[generate]",
+                *BUDGET,
                 *overrides,
                 f"recommender.index={json.dumps(INDICES[name])}",
-                f"recommender.trunk={json.dumps(str(trunk))}",
+                f"recommender.trunk={json.dumps(str(Path(trunk).resolve()))}",
                 f"seed={seed}",
             ]
             folder = out / name / f"seed{seed}"
@@ -145,7 +161,16 @@ def indexing(
             tell(f"{name}, seed {seed}: " + _said(finished, "generate"))
     if not done:
         raise OnomaError("no way of naming fits this catalogue", where=str(data))
+    known = {name: _cases(runs) for name, runs in done.items()}
     rows = [_row(name, runs) for name, runs in done.items()]
+    if DEFAULT in known:
+        for row in rows:
+            if row["index"] != DEFAULT:
+                paired = compare(known[DEFAULT], known[row["index"]])
+                row["against"] = {
+                    **paired.as_dict(),
+                    "share": paired.difference / known[DEFAULT].mean(),
+                }
     rows.sort(key=lambda row: -row["ndcg@10"]["mean"])
     first = next(iter(done.values()))[0]
     result = {
@@ -166,6 +191,19 @@ def indexing(
 def _said(done: Run, mode: str) -> str:
     figures = done.metrics["modes"][mode]
     return ", ".join(f"{key} {figures[key]:.4f}" for key in KEYS)
+
+
+def _cases(runs: Sequence[Run]) -> NDArray[np.float64]:
+    """float64[cases], NDCG@10 of each test case, the mean of its seeds."""
+    figures = []
+    for done in runs:
+        columns = read_cases(done.path)
+        if columns is None:
+            raise OnomaError(
+                "no readable cases.parquet", where=str(done.path), fix="Delete the run"
+            )
+        figures.append(columns["ndcg@10"].astype(np.float64))
+    return np.mean(figures, axis=0)
 
 
 def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -196,6 +234,10 @@ def _advice(dataset: str, rows: Sequence[Mapping[str, Any]]) -> str:
         gain = best["mean"] / chance["ndcg@10"]["mean"] - 1
         words += f" NDCG@10 is {gain:+.0%} against random names."
     return words
+
+
+def _tested(against: Mapping[str, float] | None) -> str:
+    return "" if against is None else f"{against['share']:+.1%} (p {against['p']:.3f})"
 
 
 def _page(result: Mapping[str, Any]) -> str:
@@ -232,19 +274,29 @@ def _page(result: Mapping[str, Any]) -> str:
             ),
             row["levels"],
             f"{row['collisions_before']:.1%}",
+            _tested(row.get("against")),
             number(row["seconds"]["index"], 1),
             number(row["seconds"]["train"], 0),
         ]
         for row in rows
     ]
-    head = ["index", "seeds", *KEYS, "levels", "collide before", "index s", "train s"]
+    head = [
+        "index",
+        "seeds",
+        *KEYS,
+        "levels",
+        "collide before",
+        f"against {DEFAULT}",
+        "index s",
+        "train s",
+    ]
     about, protocol = result["dataset"], result["protocol"]
     note = (
-        "Generate mode of the flagship; one trunk a seed, "
+        "Generate mode of the flagship; one trunk, "
         f"{result['budget'].get('epochs')} epochs of a speller for every index; "
         f"{protocol['split']}, whole catalogue, {about['test_cases']:,} test cases, data hash "
-        f"{about['hash']}. Intervals are Student's over seeds, or a bootstrap over users where "
-        "there is one seed. Published figures may come from other backbones and budgets."
+        f"{about['hash']}. Intervals are Student's over seeds of names and spellers, or "
+        "a bootstrap over users where there is one seed. Published figures may come from other backbones and budgets."
     )
     left_out = [[name, reason] for name, reason in result["skipped"].items()]
     return page(
