@@ -296,7 +296,8 @@ def _page(result: Mapping[str, Any]) -> str:
         f"{result['budget'].get('epochs')} epochs of a speller for every index; "
         f"{protocol['split']}, whole catalogue, {about['test_cases']:,} test cases, data hash "
         f"{about['hash']}. Intervals are Student's over seeds of names and spellers, or "
-        "a bootstrap over users where there is one seed. Published figures may come from other backbones and budgets."
+        "a bootstrap over users where there is one seed. Published figures may come from other "
+        "backbones and budgets."
     )
     left_out = [[name, reason] for name, reason in result["skipped"].items()]
     return page(
