@@ -23,6 +23,14 @@ ODD_IDS = [
 ]  # noqa: E501
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Vectors of the tests stay with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONOMA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def small_dataset(n_users: int = 60, n_items: int = 40, seed: int = 0) -> Dataset:
     """Users walk a ring of items with some noise; three items have no interaction at all."""
     rng = np.random.default_rng(seed)

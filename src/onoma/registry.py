@@ -17,6 +17,7 @@ RECOMMENDERS = {
     "itemknn": "onoma.recommenders.baselines.itemknn:ItemKNN",
     "ease": "onoma.recommenders.baselines.ease:EASE",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
+    "packed": "onoma.recommenders.generative.packed:Packed",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

@@ -165,29 +165,29 @@ def test_joined_keeps_what_one_part_knows(small_split):
     )
 
 
-def test_cache_keys_follow_the_data_each_encoder_reads(small_split, tmp_path):
-    first = encoding.cached(encoding.build(CONFIGS[3]), small_split, tmp_path)
+def test_cache_keys_follow_the_data_each_encoder_reads(small_split, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONOMA_CACHE", str(tmp_path))
+    first = encoding.cached(encoding.build(CONFIGS[3]), small_split)
     kept = sorted(tmp_path.glob("*.safetensors"))
     assert [path.name.split("-")[0] for path in kept] == ["collaborative", "tfidf"]
     stamps = [path.stat().st_mtime_ns for path in kept]
-    again = encoding.cached(encoding.build(CONFIGS[3]), small_split, tmp_path)
+    again = encoding.cached(encoding.build(CONFIGS[3]), small_split)
     np.testing.assert_array_equal(first, again)
     assert [path.stat().st_mtime_ns for path in kept] == stamps
-    encoding.cached(encoding.build("tfidf", dim=5), small_split, tmp_path)
+    encoding.cached(encoding.build("tfidf", dim=5), small_split)
     other = replace(small_split, train=Ragged.from_rows([[0, 1]] * 60))
-    encoding.cached(encoding.build("tfidf", dim=8), other, tmp_path)
-    encoding.cached(encoding.build("collaborative"), other, tmp_path)
+    encoding.cached(encoding.build("tfidf", dim=8), other)
+    encoding.cached(encoding.build("collaborative"), other)
     names = [path.name.split("-")[0] for path in sorted(tmp_path.glob("*.safetensors"))]
     assert names == ["collaborative"] * 2 + ["tfidf"] * 2
 
 
-def test_a_damaged_cache_file_is_replaced(small_split, tmp_path):
-    first = encoding.cached(encoding.build("tfidf"), small_split, tmp_path)
+def test_a_damaged_cache_file_is_replaced(small_split, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONOMA_CACHE", str(tmp_path))
+    first = encoding.cached(encoding.build("tfidf"), small_split)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:50])
-    np.testing.assert_array_equal(
-        encoding.cached(encoding.build("tfidf"), small_split, tmp_path), first
-    )
+    np.testing.assert_array_equal(encoding.cached(encoding.build("tfidf"), small_split), first)
     assert path.stat().st_size > 50 and not list(tmp_path.glob("*.part"))
 
 
@@ -213,3 +213,9 @@ def test_sizes_smaller_than_the_dimensions(config, tiny_split):
 def test_bad_descriptions_are_told(config):
     with pytest.raises(OnomaError):
         encoding.build(config)
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(small_split, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ONOMA_CACHE", str(tmp_path / "file" / "below"))
+    assert len(encoding.cached(encoding.build("tfidf"), small_split)) == small_split.dataset.n_items

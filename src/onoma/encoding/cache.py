@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +29,23 @@ def cache_key(encoder: Encoder, split: Split) -> str:
     return hashlib.sha256(record.encode()).hexdigest()[:20]
 
 
-def cached(encoder: Encoder, split: Split, folder: str | Path | None) -> NDArray[np.float32]:
-    """The encoder's vectors, from ``folder`` when they are there, computed and kept when not.
+def folder() -> Path:
+    """Where vectors are kept: ``ONOMA_CACHE``, or ``onoma`` in the user's folder for caches."""
+    if known := os.environ.get("ONOMA_CACHE"):
+        return Path(known)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "onoma"
 
-    The parts of a joined encoder are kept one by one. A file that cannot be read is replaced.
+
+def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
+    """The encoder's vectors, from :func:`folder` when they are there, computed and kept when not.
+
+    The parts of a joined encoder are kept one by one. A file that cannot be read is replaced; where
+    none can be written, nothing is kept.
 
     Args:
         encoder: the encoder.
         split: the data.
-        folder: where ``<name>-<key>.safetensors`` files live; None keeps nothing.
 
     Returns:
         float32[n_items, dim].
@@ -43,13 +53,10 @@ def cached(encoder: Encoder, split: Split, folder: str | Path | None) -> NDArray
     Raises:
         OnomaError: the encoder returned rows that are not finite or not one an item.
     """
-    if folder is None and not isinstance(encoder, Joined):
-        return _checked(encoder, encoder.encode(split), split)
     if isinstance(encoder, Joined):
-        views = [cached(part, split, folder) for part in encoder.parts]
+        views = [cached(part, split) for part in encoder.parts]
         return _checked(encoder, encoder.join(views), split)
-    assert folder is not None
-    path = Path(folder) / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
+    path = folder() / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
     try:
         vectors = load_file(path)["vectors"]
         if vectors.ndim == 2 and len(vectors) == split.dataset.n_items:
@@ -57,7 +64,7 @@ def cached(encoder: Encoder, split: Split, folder: str | Path | None) -> NDArray
     except (OSError, SafetensorError, KeyError):
         pass
     vectors = _checked(encoder, encoder.encode(split), split)
-    with replacing(path) as beside:
+    with suppress(OSError), replacing(path) as beside:
         save_file({"vectors": np.ascontiguousarray(vectors)}, beside)
     return vectors
 

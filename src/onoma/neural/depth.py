@@ -124,7 +124,7 @@ class DepthDecoder(nn.Module):
             float32[]; without lessons, the mean of minus log p(name).
         """
         total = []
-        n = len(codes) if lessons is None else int((lessons[0].sum(1) > 0).sum())
+        n = int((codes[:, 0] >= 0).sum() if lessons is None else (lessons[0].sum(1) > 0).sum())
         for level, row in enumerate(self.forward(context, codes)):
             if lessons is None:
                 goal = codes[:, level]

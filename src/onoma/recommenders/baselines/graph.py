@@ -61,7 +61,7 @@ class GraphWalk(Recommender):
             raise ValueError("last must be at least 1")
         if walk is not None and not 0 <= walk <= 1:
             raise ValueError("walk must be between 0 and 1")
-        self.encoder, self.edges, self.cache = encoding.build(encoder), edges, cache
+        self.encoder, self.edges = encoding.build(encoder), edges
         self.hops, self.last, self.walk = hops, last, walk
         self.training: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
@@ -70,22 +70,10 @@ class GraphWalk(Recommender):
         self._popularity: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._chosen: dict[str, Any] = {}
 
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """Keep content vectors in the run's cache."""
-        return cls(**settings, cache=folder / "cache" if folder else None)
-
     def fit(self, split: Split) -> Self:
         """Build the graph, encode the catalogue, choose what is open on ``split.valid``."""
         began = time.monotonic()
-        self._vectors = encoding.cached(self.encoder, split, self.cache)
+        self._vectors = encoding.cached(self.encoder, split)
         self.seconds["encode"] = time.monotonic() - began
         forward = transitions(split.train, split.dataset.n_items)
         self._steps = _walkable(forward, self.edges)

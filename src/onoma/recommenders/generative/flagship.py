@@ -2,84 +2,55 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 
-from onoma import encoding, indexing
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Split
 from onoma.errors import OnomaError
 from onoma.indexing import ItemIndex
-from onoma.neural.beam import beam_search
 from onoma.neural.blocks import SequenceEncoder
-from onoma.neural.depth import DepthDecoder
 from onoma.neural.device import autocast, matrix_dtype
 from onoma.neural.loss import full_softmax, masses
 from onoma.neural.noise import Noise
 from onoma.neural.teacher import NameTeacher
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
 from onoma.recommenders.storage import read_model
-from onoma.recommenders.transformer import (
-    ItemSequenceModule,
-    TransformerRecommender,
-    TransformerSettings,
-)
+from onoma.recommenders.transformer import ItemSequenceModule
 
 
-class FlagshipSettings(TransformerSettings):
-    """The trunk, the names and the two heads.
+class FlagshipSettings(NamedSettings):
+    """What the flagship has beside trunk and names.
 
     Attributes:
-        width: model width d.
-        heads: attention heads.
-        scale: of the dense head's cosines; None: plain products.
-        encoder: what turns item text into vectors: a name of ``encoding.ENCODERS`` or a mapping
-            with ``name`` and settings.
-        index: how items are named: a mapping with ``method``, ``encoder`` (the vectors that are
-            quantised) and settings of the method.
-        depth_width: width of the depth decoder.
-        depth_blocks: its blocks.
-        depth_dropout: its dropout.
-        beam: names kept while spelling.
         trunk: a fitted flagship's run folder; its item vectors, transformer and dense head are
             taken as they are, and only the speller is trained, with the names of ``index``.
     """
 
-    width: int = Field(default=256, ge=4)
-    heads: int = Field(default=4, ge=1)
-    scale: float | None = Field(default=None, gt=0)
-    encoder: Any = "tfidf"
-    index: dict[str, Any] = {"method": "rqkmeans"}
-    depth_width: int = Field(default=256, ge=4)
-    depth_blocks: int = Field(default=2, ge=1)
-    depth_dropout: float = Field(default=0.1, ge=0, lt=1)
-    beam: int = Field(default=50, ge=1)
     trunk: str | None = None
 
 
-class FlagshipModule(ItemSequenceModule):
+class FlagshipModule(NamedModule):
     """Items enter as id + content; states leave through a dense and a depth head."""
 
     def __init__(
         self, vectors: NDArray[np.float32], index: ItemIndex, settings: FlagshipSettings
     ) -> None:
-        super().__init__()
-        width, self.n_items = settings.width, len(vectors)
-        self.settings, self.noise = settings, Noise()
+        super().__init__(index, settings)
+        self.noise = Noise()
+        width = settings.width
         self.register_buffer("given", None, persistent=False)
         self.register_buffer("answers", None, persistent=False)
         self.ids = nn.Parameter(torch.randn(self.n_items + 1, width) * 0.02)
         self.register_buffer("content", _with_padding(torch.from_numpy(vectors)))
         self.project = nn.Linear(vectors.shape[1], width, bias=False)
         nn.init.normal_(self.project.weight, std=0.02)
-        self.register_buffer("codes", torch.from_numpy(index.codes.astype(np.int64)))
         self.encoder = SequenceEncoder(
             width,
             settings.blocks,
@@ -90,20 +61,11 @@ class FlagshipModule(ItemSequenceModule):
             self.noise,
         )
         self.teacher = NameTeacher(index.trie)
-        self.enter = nn.Linear(width, settings.depth_width)
-        self.depth = DepthDecoder(
-            index.sizes,
-            settings.depth_width,
-            settings.depth_blocks,
-            settings.depth_dropout,
-            noise=self.noise,
-        )
+        self.add_speller(index)
 
     # The speller chases a moving ranker: at the trunk's own rate it is undertrained at the end.
     rates: ClassVar[dict[str, float]] = {"depth": 2.5, "enter": 2.5}
-    settings: FlagshipSettings
     content: Tensor
-    codes: Tensor
     given: Tensor | None  # the item vectors, and the dense head's, of a trunk that stays as it is
     answers: Tensor | None
 
@@ -187,7 +149,7 @@ def _take_trunk(module: FlagshipModule, folder: str, name: str) -> None:
     module.freeze()
 
 
-class Flagship(TransformerRecommender):
+class Flagship(NamedRecommender):
     """Names, a causal transformer over items, and two heads on one state.
 
     The dense head is a softmax over the catalogue at every position. The depth decoder spells the
@@ -219,93 +181,30 @@ class Flagship(TransformerRecommender):
             folder,
             quiet,
         )
-        self.index: ItemIndex | None = None
 
     settings: FlagshipSettings
     module: FlagshipModule
 
     def _build(self, split: Split) -> ItemSequenceModule:
-        vectors, self.index = self._name_items(split)
-        torch.manual_seed(self.seed)
-        module = FlagshipModule(vectors, self.index, self.settings)
+        module = super()._build(split)
         if self.settings.trunk is not None:
+            assert isinstance(module, FlagshipModule)
             _take_trunk(module, self.settings.trunk, self.name)
         return module
+
+    def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
+        assert self.index is not None
+        return FlagshipModule(vectors, self.index, self.settings)
 
     @property
     def judged_in(self) -> str:
         """Rank mode, or generate where the ranking half is given."""
         return "rank" if self.settings.trunk is None else "generate"
 
-    def _name_items(self, split: Split) -> tuple[NDArray[np.float32], ItemIndex]:
-        """Content vectors of the items and their names."""
-        began = time.monotonic()
-        home = self.settings.trunk or self.folder
-        cache = Path(home) / "cache" if home else None
-        vectors = encoding.cached(encoding.build(self.settings.encoder), split, cache)
-        how = dict(self.settings.index)
-        named_by = how.pop("encoder", self.settings.encoder)
-        views = (
-            vectors
-            if named_by == self.settings.encoder
-            else encoding.cached(encoding.build(named_by), split, cache)
-        )
-        self.seconds["encode"] = time.monotonic() - began
-        began = time.monotonic()
-        method = indexing.build(how.pop("method"), **how)
-        index = method.build(split, views, self.seed)
-        self.seconds["index"] = time.monotonic() - began
-        return vectors, index
-
-    def health(self) -> dict[str, Any]:
-        """The health report of the names."""
-        assert self.index is not None
-        return self.index.health().to_dict()
-
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
         if mode == "rank" or requests.candidates is not None:
             return super()._recommend(requests, k, mode)
-        assert self.index is not None
-        states = self.last_states(requests.history)
-        # Seen and excluded items are spelled too and masked afterwards, so the beam is that wider,
-        # in steps of 16.
-        spare = np.minimum(-(-requests.forbidden().lengths // 16) * 16, 64)
-        beams = np.minimum(np.maximum(self.settings.beam, k + spare), self.index.n_items)
-        items = torch.full((len(states), int(beams.max(initial=1))), -1)
-        scores = torch.full(items.shape, -torch.inf)
-        for beam in np.unique(beams):
-            rows = torch.from_numpy(np.flatnonzero(beams == beam))
-            items[rows, :beam], scores[rows, :beam] = self.spell(states[rows], int(beam))
+        states, items, scores = self.spelled(requests, k)
         if mode == "generate_then_rank":
             scores = self._logits(states).gather(1, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)
-
-    @torch.no_grad()
-    def spell(self, states: Tensor, beam: int) -> tuple[Tensor, Tensor]:
-        """The most probable names under the trie.
-
-        Args:
-            states: float32[n, d].
-            beam: names kept.
-
-        Returns:
-            int64[n, beam] items, -1 where there are no more; float32[n, beam] log-probabilities.
-        """
-        assert self.index is not None
-        with autocast(states.device.type):
-            context = self.module.enter(states)
-            items, scores = beam_search(self.module.depth, context, self.index.trie, beam)
-        return items.cpu(), scores.cpu()
-
-    def save(self, folder: str | Path) -> None:
-        """Write weights, settings and the index."""
-        assert self.index is not None
-        super().save(folder)
-        self.index.save(Path(folder) / "index")
-
-    def _rebuild(
-        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
-    ) -> ItemSequenceModule:
-        self.index = ItemIndex.load(folder / "index")
-        blank = np.zeros((dataset.n_items, weights["content"].shape[1]), dtype=np.float32)
-        return FlagshipModule(blank, self.index, self.settings)

@@ -1,0 +1,111 @@
+"""Names in, names out: a packed decoder that learns at every position of a history at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onoma.indexing import ItemIndex
+from onoma.neural.beam import exhaustive
+from onoma.neural.blocks import SequenceEncoder
+from onoma.neural.device import autocast
+from onoma.neural.noise import Noise
+from onoma.neural.trainer import TrainSettings
+from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
+
+
+class PackedModule(NamedModule):
+    """An item is the sum of the vectors of its codes, each level with a vocabulary of its own."""
+
+    def __init__(self, index: ItemIndex, settings: NamedSettings) -> None:
+        super().__init__(index, settings)
+        self.noise = Noise()
+        offsets = np.cumsum([0, *index.sizes])
+        rows = np.where(index.codes < 0, offsets[-1], index.codes + offsets[:-1])
+        rows = np.vstack([rows, np.full(index.depth, offsets[-1])])  # the padding item
+        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+        self.vocabulary = nn.Parameter(torch.randn(int(offsets[-1]) + 1, settings.width) * 0.02)
+        self.encoder = SequenceEncoder(
+            settings.width,
+            settings.blocks,
+            settings.heads,
+            settings.length,
+            settings.dropout,
+            settings.input_dropout,
+            self.noise,
+        )
+        self.add_speller(index)
+
+    rows: Tensor
+
+    def table(self) -> Tensor:
+        """float32[n_items + 1, d]; the last row of the vocabulary stands for no code."""
+        last = len(self.vocabulary) - 1
+        return nn.functional.embedding_bag(self.rows, self.vocabulary, mode="sum", padding_idx=last)
+
+    def states(self, items: Tensor, table: Tensor) -> Tensor:
+        """int64[b, l] to float[b, l, d]."""
+        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+        return out
+
+    def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
+        """Mean of minus log p(name) of the next items."""
+        codes = self.codes[targets.clamp(min=0)].masked_fill((targets < 0)[:, None], -1)
+        with autocast(states.device.type):
+            return self.depth.loss(self.enter(states), codes)
+
+
+class Packed(NamedRecommender):
+    """Generative retrieval (Rajput et al., TIGER, NeurIPS 2023) by a decoder over whole items.
+
+    A history is read as the sums of its items' code vectors and every position spells the item
+    that follows, so one pass over a sequence trains on all its prefixes; TIGER's encoder-decoder
+    reads a prefix a target. It knows items by their names alone: no item ids, no content.
+
+    Modes:
+        generate: names spelled under the trie.
+    """
+
+    name = "packed"
+    modes = ("generate",)
+
+    def __init__(
+        self,
+        *,
+        train: TrainSettings | dict[str, Any] | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        quiet: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            NamedSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
+            quiet,
+        )  # fmt: skip
+
+    module: PackedModule
+
+    def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
+        assert self.index is not None
+        return PackedModule(self.index, self.settings)
+
+    @torch.no_grad()
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items]: the log-probability of every name."""
+        assert self.index is not None
+        states = self.last_states(requests.history)
+        with autocast(states.device.type):
+            context = self.module.enter(states)
+            return exhaustive(self.module.depth, context, self.index.trie).cpu()
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        if requests.candidates is not None:
+            return super()._recommend(requests, k, mode)
+        _, items, scores = self.spelled(requests, k)
+        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
