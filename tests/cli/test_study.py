@@ -24,24 +24,14 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     means = [row["ndcg@10"]["mean"] for row in result["rows"]]
     assert len(means) == 3 and means == sorted(means, reverse=True)
     assert all(row["seeds"] == 2 for row in result["rows"])
-    trunk, speller = (open_run(tmp_path / name) for name in ("trunk", "random/seed1"))
+    speller = open_run(tmp_path / "random" / "seed1")
     assert speller.metrics["test"] == speller.metrics["modes"]["generate"]
-    asked = Requests.of(trunk.split.test)
-    ranked = [done.recommender.recommend(asked, 10, mode="rank") for done in (trunk, speller)]
-    assert np.array_equal(ranked[0].items, ranked[1].items)
-    code, _, err = onoma(
-        "run", "flagship", *SMALL, "--data", data, f"recommender.trunk={tmp_path}/none",
-        "--out", tmp_path / "lost",
-    )  # fmt: skip
-    assert code == 2 and "none" in err
     code, _, err = onoma("run", "popular", "--data", data, "evaluate.modes=[sing]")
     assert code == 2 and "no mode is called 'sing'" in err
     assert f"use {result['rows'][0]['index']}." in result["advice"]
     page = (tmp_path / "study.html").read_text("utf-8")
     against = {row["index"]: row.get("against") for row in result["rows"]}
     assert against["rqkmeans"] is None and f"(p {against['random']['p']:.3f})" in page
-    given = as_json(*words, "--out", tmp_path / "given", "--trunk", tmp_path / "trunk")
-    assert [row["ndcg@10"] for row in given["rows"]] == [row["ndcg@10"] for row in result["rows"]]
     before = (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns
     assert as_json(*words)["rows"] == result["rows"]
     assert (tmp_path / "random" / "seed0" / "model.safetensors").stat().st_mtime_ns == before
@@ -62,3 +52,19 @@ def test_a_catalogue_without_categories_skips_what_needs_them(as_json, tmp_path:
     assert [row["index"] for row in result["rows"]] == ["random"]
     assert "no column 'categories'" in result["skipped"]["semantic"]
     assert not (out / "semantic").exists()
+
+
+def test_a_speller_beside_a_given_trunk_leaves_its_ranking_as_it_is(onoma, data: Path, tmp_path):
+    words = ["run", "flagship", *SMALL, "--data", data, "--quiet"]
+    assert onoma(*words, "--out", tmp_path / "trunk")[0] == 0
+    beside = [f"recommender.trunk={tmp_path}/trunk", "recommender.index={method: random}"]
+    assert onoma(*words, *beside, "--out", tmp_path / "beside")[0] == 0
+    trunk, speller = (open_run(tmp_path / name) for name in ("trunk", "beside"))
+    asked = Requests.of(trunk.split.test)
+    ranked, spelled = (
+        [done.recommender.recommend(asked, 10, mode=mode).items for done in (trunk, speller)]
+        for mode in ("rank", "generate")
+    )
+    assert np.array_equal(*ranked) and not np.array_equal(*spelled)
+    code, _, err = onoma(*words, f"recommender.trunk={tmp_path}/none", "--out", tmp_path / "lost")
+    assert code == 2 and "none" in err

@@ -31,9 +31,7 @@ def indexing(
         list[str] | None, typer.Option(help="An index to try; may be given again (default all).")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds a method.", min=1)] = 3,
-    trunk: Annotated[
-        Path | None, typer.Option(help="A flagship's run on these data (default: train one).")
-    ] = None,
+    recipe: Annotated[str, typer.Option(help="What spells the names.")] = "packed",
     out: Annotated[Path, typer.Option(help="Where runs and the page go.")] = Path("studies/names"),
     json: Annotated[bool, typer.Option("--json", help="Print study.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
@@ -43,7 +41,7 @@ def indexing(
 
     result = studies.indexing(
         data, out, methods=tuple(method or studies.INDICES), seeds=range(seeds),
-        trunk=trunk, overrides=settings or [], quiet=quiet or json,
+        recipe=recipe, overrides=settings or [], quiet=quiet or json,
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     if json:
