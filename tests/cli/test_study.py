@@ -12,7 +12,7 @@ SMALL = [
     "recommender.train.epochs=1",
 ]
 
-METHODS = ("random", "rqkmeans", "sequential+iid")
+METHODS = ("random", "rqkmeans", "rqkmeans-joined")
 NO_TAGS = ("semantic", "random")
 
 

@@ -31,6 +31,9 @@ INDICES: dict[str, dict[str, Any]] = {
     "collaborative+iid": {"method": "hybrid", "first": "collaborative"},
     "semantic+collaborative": {"method": "hybrid", "first": "semantic", "second": "collaborative"},
     "rqkmeans": {"method": "rqkmeans"},
+    "rqkmeans-joined": {"method": "rqkmeans", "encoder": ["content", "collaborative"]},
+    "uniform-joined": {"method": "uniform", "encoder": ["content", "collaborative"]},
+    "rqkmeans-log": {"method": "rqkmeans", "encoder": "collaborative"},
     "hkmeans": {"method": "hkmeans"},
     "pq": {"method": "pq"},
     "opq": {"method": "opq"},
@@ -45,6 +48,7 @@ INDICES: dict[str, dict[str, Any]] = {
     "modal": {"method": "modal"},
     "streaming": {"method": "streaming"},
 }
+CONTENT = "content"  # stands for the recipe's own encoder
 KEYS = ("recall@10", "ndcg@10")
 DEFAULT = "rqkmeans"  # what the others are tested against
 RECIPE = "packed"  # knows items by their names alone
@@ -134,7 +138,7 @@ def indexing(
             words = [
                 *BUDGET,
                 *overrides,
-                f"recommender.index={json.dumps(INDICES[name])}",
+                f"recommender.index={json.dumps(_index(name, recipe, overrides))}",
                 f"seed={seed}",
             ]
             folder = out / name / f"seed{seed}"
@@ -178,6 +182,15 @@ def indexing(
     write_text(json.dumps(result, indent=2) + "\n", out / "study.json")
     write_text(_page(result), out / "study.html")
     return result
+
+
+def _index(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The index section, with the recipe's encoder where the list says ``content``."""
+    index = dict(INDICES[name])
+    if isinstance(parts := index.get("encoder"), list):
+        own = Recipe.load(recipe, list(overrides)).recommender.get("encoder", "tfidf")
+        index["encoder"] = [own if part == CONTENT else part for part in parts]
+    return index
 
 
 def _said(done: Run) -> str:
