@@ -205,6 +205,7 @@ class Flagship(NamedRecommender):
         if mode == "rank" or requests.candidates is not None:
             return super()._recommend(requests, k, mode)
         states, items, scores = self.spelled(requests, k)
-        if mode == "generate_then_rank":
-            scores = self._logits(states).gather(1, items.clamp(min=0))
+        if mode == "generate":
+            return self.join_unseen(items, scores, requests, k)
+        scores = self._logits(states).gather(1, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)

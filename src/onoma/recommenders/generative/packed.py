@@ -16,7 +16,7 @@ from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.base import Ranking, Requests
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
 
 
@@ -108,4 +108,4 @@ class Packed(NamedRecommender):
         if requests.candidates is not None:
             return super()._recommend(requests, k, mode)
         _, items, scores = self.spelled(requests, k)
-        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+        return self.join_unseen(items, scores, requests, k)
