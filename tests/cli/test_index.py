@@ -11,9 +11,22 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
                    "--out", first)  # fmt: skip
     assert made["health"]["after"]["items"] == 0
     as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", second)
-    assert as_json("index", "health", first) == made["health"]
+    judged = as_json("index", "health", first, "--rebuild-seed", 0)
+    assert {key: judged[key] for key in made["health"]} == made["health"]
+    assert judged["agreement"] == made["agreement"]
+    assert judged["agreement"]["levels"][0]["explained"] > 0.2
+    assert judged["stability"] == {"unchanged": 1, "first": 1, "mutual": 1}
+    assert judged["seconds"] == made["seconds"]["index"] and judged["peak_memory_mb"] > 10
+    other = as_json("index", "health", first, "--rebuild-seed", 5)["stability"]
+    assert other["unchanged"] < 1 and other["mutual"] < 1
+    bare = as_json("index", "health", first, "--bare")
+    assert bare["agreement"] is None and bare["levels"] == made["health"]["levels"]
+    code, text, err = onoma("index", "health", first, "--rebuild-seed", 0)
+    assert code == 0 and "bought together" in text and "100.0% of the names unchanged" in text
     rows = as_json("index", "compare", first, second)
     assert [row["method"] for row in rows] == ["rqkmeans", "semantic"]
+    assert rows[1]["explained"][0] is None and rows[1]["alike"][1] > 1.5
+    assert onoma("index", "compare", first, second)[0] == 0
     code, text, err = onoma("index", "browse", second, "--titles", 50)
     assert code == 0, err
     assert "semantic, 40 items" in text and "red lipstick number 4" in text

@@ -9,7 +9,9 @@ from onoma.errors import OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
 
 if TYPE_CHECKING:
+    from onoma.indexing.agreement import Agreement
     from onoma.indexing.health import Health
+    from onoma.indexing.stability import Stability
     from onoma.indexing.trie import Trie
 
 METHODS: dict[str, str] = {
@@ -34,9 +36,16 @@ METHODS: dict[str, str] = {
     "streaming": "onoma.indexing.streaming:StreamingNames",
     "uniform": "onoma.indexing.uniform:UniformNames",
 }
-_LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
+_LAZY = {
+    "Agreement": "onoma.indexing.agreement",
+    "Health": "onoma.indexing.health",
+    "Stability": "onoma.indexing.stability",
+    "Trie": "onoma.indexing.trie",
+}
 
-__all__ = ["METHODS", "Health", "IndexMethod", "ItemIndex", "Trie", "build"]
+__all__ = [
+    "METHODS", "Agreement", "Health", "IndexMethod", "ItemIndex", "Stability", "Trie", "build",
+]  # fmt: skip
 
 
 def build(name: str, **settings: Any) -> IndexMethod:

@@ -235,3 +235,7 @@ class StreamingNames(IndexMethod):
                 fix="Go on with StreamingIndex.resume(index), whose vocabulary grows",
             )
         return names
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """The centroid of the cluster; see :meth:`ItemIndex.reconstruct`."""
+        return index.tensors["books"][index.codes[:, 0]]

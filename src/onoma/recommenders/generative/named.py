@@ -107,6 +107,7 @@ class NamedRecommender(TransformerRecommender):
         super().__init__(settings, train, seed, folder, quiet)
         self.index: ItemIndex | None = None
         self._unseen: UnseenItems | None = None
+        self._agreement: dict[str, Any] | None = None
 
     settings: NamedSettings
     module: NamedModule
@@ -138,12 +139,14 @@ class NamedRecommender(TransformerRecommender):
         method = indexing.build(how.pop("method"), **how)
         self.index = method.build(split, views, self.seed)
         self.seconds["index"] = time.monotonic() - began
+        self._agreement = indexing.Agreement.of(self.index, split, views).to_dict()
         return vectors
 
     def health(self) -> dict[str, Any]:
-        """The health report of the names."""
+        """The health report of the names, after a fit with what they know of the data."""
         assert self.index is not None
-        return self.index.health().to_dict()
+        found = {} if self._agreement is None else {"agreement": self._agreement}
+        return {**self.index.health().to_dict(), **found}
 
     def spelled(self, requests: Requests, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """The names that the beam finds for each request.
