@@ -30,6 +30,8 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
     code, text, err = onoma("index", "browse", second, "--titles", 50)
     assert code == 0, err
     assert "semantic, 40 items" in text and "red lipstick number 4" in text
+    assert onoma("index", "browse", second, "--html", tmp_path / "names.html")[0] == 0
+    assert "red lipstick number 4" in (tmp_path / "names.html").read_text("utf-8")
     code, text, _ = onoma("index", "browse", first, "--prefix", "0")
     assert code == 0 and "below (0,)" in text
 

@@ -169,7 +169,9 @@ def test_tags_of_texts_and_lists():
     for value in (["x|y", "x|z", None], [["x", "y"], ["x", "z"], []]):
         items = pl.DataFrame({"item_id": ["a", "b", "c"], "genres": value})
         data = Dataset.construct(log, items)
-        rows = agreement.tag_rows(data)[data.item_codes(["a", "b", "c"])].toarray()
+        matrix, names = agreement.tag_rows(data)
+        assert names == ["y", "z"]
+        rows = matrix[data.item_codes(["a", "b", "c"])].toarray()
         # x stands on both items that have tags: it says nothing.
         assert np.allclose(np.sort(rows, axis=1), [[0, 1], [0, 1], [0, 0]])
         assert not np.allclose(rows[0], rows[1])

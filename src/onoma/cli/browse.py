@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "onoma index browse runs/flagship-movielens",
     "onoma index browse names/cid --prefix 3,0 --branches 20 --titles 5",
+    "onoma index browse names/cid --html names.html",
 )
 
 
@@ -34,8 +35,20 @@ def browse(
     depth: Annotated[int, typer.Option(help="Levels below the prefix.", min=1)] = 2,
     branches: Annotated[int, typer.Option(help="Largest branches of a node.", min=1)] = 8,
     titles: Annotated[int, typer.Option(help="Titles of a leaf.", min=0)] = 3,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the whole tree as a page to walk and search.")
+    ] = None,
 ) -> None:
     """The tree of names with titles, largest branches first."""
+    if html is not None:
+        from onoma.dataset.files import write_text
+        from onoma.evaluation.names_page import names_page
+
+        named = Named(path)
+        write_text(names_page(named.index, named.dataset), html)
+        typer.echo(str(html))
+        return
+
     import numpy as np
     from rich.console import Console
     from rich.tree import Tree

@@ -87,7 +87,7 @@ class Agreement:
                     len(sizes),
                     explained,
                     beyond,
-                    None if tags is None else pair_ratio(tags, group),
+                    None if tags is None else pair_ratio(tags[0], group),
                     pair_ratio(bought, group),
                     _step_ratio(steps, group, sizes),
                 )
@@ -196,8 +196,12 @@ def pair_ratio(rows: sp.csr_array, group: NDArray[np.integer]) -> float | None:
     return max(inside, 0.0) / pairs / (everywhere / (n * (n - 1)))
 
 
-def tag_rows(dataset: Dataset) -> sp.csr_array | None:
-    """float64[n_items, tags]: unit rows, a tag weighs the log of its rarity; None without tags.
+def tag_rows(dataset: Dataset) -> tuple[sp.csr_array, list[str]] | None:
+    """The categories of the items, without those that all items have.
+
+    Returns:
+        float64[n_items, tags], unit rows in which a tag weighs the log of its rarity, and the
+        tags; None where the catalogue has none.
 
     Reads the first of ``categories``, ``genres`` and ``tags`` that the catalogue has, lists or
     texts parted by ``|``.
@@ -230,8 +234,9 @@ def tag_rows(dataset: Dataset) -> sp.csr_array | None:
     item, weight = pairs["item"].to_numpy().astype(np.int64), pairs["weight"].to_numpy()
     length = np.sqrt(np.bincount(item, weight**2, minlength=dataset.n_items))
     at = (item, pairs["column"].to_numpy().astype(np.int64))
-    shape = (dataset.n_items, int(at[1].max()) + 1)
-    return sp.csr_array(sp.coo_array((weight / length[item], at), shape=shape))
+    names = pairs["tag"].unique().sort().to_list()
+    shape = (dataset.n_items, len(names))
+    return sp.csr_array(sp.coo_array((weight / length[item], at), shape=shape)), names
 
 
 def purchase_rows(split: Split) -> sp.csr_array:
