@@ -62,3 +62,44 @@ def indexing(
     head = ["index", "seeds", *studies.KEYS, "train s"]
     show.print_table(show.grid(f"generate mode on {result['dataset']['name']}", head, lines))
     typer.echo(f"{result['advice']}\n{out / 'study.html'}")
+
+
+@app.command(
+    epilog="Examples:\n\nonoma study quantisers --data packaged:movielens\n\n"
+    "onoma study quantisers --data DIR --encoder sentence --method rqkmeans --method pq"
+)
+def quantisers(
+    data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
+    encoder: Annotated[str, typer.Option(help="What gives the vectors.")] = "tfidf",
+    method: Annotated[
+        list[str] | None, typer.Option(help="A quantiser; may be given again (default all).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every quantiser and the queries.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("studies/quantisers"),
+    json: Annotated[bool, typer.Option("--json", help="Print quantisers.json.")] = False,
+) -> None:
+    """What codes of 32 bits keep of the item vectors: error, collisions, search, use of codes."""
+    from onoma.study import quantisers as studies
+
+    result = studies.quantisers(
+        data, out, encoder=encoder, methods=tuple(method or studies.QUANTISERS), seed=seed,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    lines = [
+        [row["method"], show.figure(row["error"]), f"{row['collisions']:.2%}",
+         " ".join(f"{value:.0f}" for value in row["perplexity"]), f"{row['seconds']:.1f}"]
+        for row in result["codes"]
+    ]  # fmt: skip
+    title = f"32 bits an item, {result['encoder']} vectors of {result['dataset']['name']}"
+    head = ["method", "error", "collisions", "perplexity", "seconds"]
+    show.print_table(show.grid(title, head, lines))
+    words = {True: "yes", False: "no", None: "–"}
+    asked = [
+        [f"{row['system']}: {row['asked']}", row["measured"] or "–", words[row["holds"]]]
+        for row in result["acceptance"]
+    ]
+    show.print_table(show.grid("", ["asked", "measured", "holds"], asked))
+    typer.echo(str(out / "quantisers.html"))
