@@ -60,9 +60,9 @@ def quantisers(
     Returns:
         ``dataset``, ``encoder``, ``width``, ``without_vector`` (items), ``identical`` (one less
         different vectors / items: collisions that no quantiser can avoid), ``codes`` (one row a
-        method at 32 bits), ``search`` (at 32 bytes), ``three_levels`` (rqvae and rqkmeans
-        with 3 codes), ``uniform`` (repair of the last code) and ``acceptance`` (what was asked, measured, and
-        whether it holds; None where a method that it needs was not tried).
+        method at 32 bits), ``search`` (at 32 bytes), ``three_levels`` (rqvae and rqkmeans with 3
+        codes), ``uniform`` (repair of the last code) and ``acceptance`` (what was asked, what was
+        measured, and whether it holds; None where a method that it needs was not tried).
 
     Raises:
         OnomaError: an unknown method, or fewer items than codes need.
