@@ -76,7 +76,7 @@ VERBS = {
     "systems": Verb(
         "onoma.cli.systems:systems",
         "The published systems: status, recipe and figures.",
-        ("onoma systems", "onoma systems tiger", "onoma systems --status ready --json"),
+        ("onoma systems", "onoma systems S116", "onoma systems --status ready --json"),
     ),
     "demo": Verb(
         "onoma.cli.run:demo",
