@@ -51,7 +51,7 @@ def quantisers(
 
     Args:
         data: as for :func:`onoma.run.run`.
-        out: ``quantisers.json``, ``quantisers.html`` and the cached vectors go here.
+        out: ``quantisers.json`` and ``quantisers.html`` go here.
         encoder: a name of ``encoding.ENCODERS``.
         methods: names of ``QUANTISERS``.
         seed: of every quantiser, and of the queries.
@@ -73,7 +73,7 @@ def quantisers(
         raise OnomaError(what, where="study", fix=f"Known: {', '.join(QUANTISERS)}")
     out = Path(out)
     parts = split(load(data))
-    vectors = encoding.cached(encoding.build(encoder), parts, out / "cache")
+    vectors = encoding.cached(encoding.build(encoder), parts)
     if len(vectors) < 4 * SIZE:
         raise OnomaError(
             f"{len(vectors)} items are too few for {SIZE} codes a level", where=str(data),
