@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,30 @@ from onoma.encoding.base import Encoder, unit_rows
 from onoma.encoding.svd import truncated_svd
 
 
-class Joined(Encoder):
+class Composite(Encoder):
+    """Made of other encoders' vectors, which a cache may hold.
+
+    Attributes:
+        parts: the others.
+    """
+
+    parts: list[Encoder]
+
+    @abstractmethod
+    def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
+        """float32[n_items, dim] from one float32[n_items, d] a part."""
+
+    def encode(self, split: Split) -> NDArray[np.float32]:
+        """Encode by every part and join."""
+        return self.join([part.encode(split) for part in self.parts], split)
+
+    def fingerprint(self, split: Split) -> str:
+        """A hash of the parts' own."""
+        prints = " ".join(part.fingerprint(split) for part in self.parts)
+        return hashlib.sha256(prints.encode()).hexdigest()
+
+
+class Joined(Composite):
     """Concatenates the unit vectors of other encoders, each times its weight.
 
     An item that one part knows nothing about keeps the other parts; rows have unit length again
@@ -48,17 +72,8 @@ class Joined(Encoder):
         parts = [{"name": part.name, **part.settings()} for part in self.parts]
         return {"parts": parts, "weights": self.weights, "dim": self.dim}
 
-    def fingerprint(self, split: Split) -> str:
-        """A hash of the parts' own."""
-        prints = " ".join(part.fingerprint(split) for part in self.parts)
-        return hashlib.sha256(prints.encode()).hexdigest()
-
-    def encode(self, split: Split) -> NDArray[np.float32]:
-        """Encode by every part and join."""
-        return self.join([part.encode(split) for part in self.parts])
-
-    def join(self, views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """float32[n_items, dim] from one float32[n_items, d] a part."""
+    def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
+        """Side by side, then the principal directions."""
         weighted = [unit_rows(v) * np.float32(w) for v, w in zip(views, self.weights, strict=True)]
         side = np.concatenate(weighted, axis=1)
         if self.dim is None or self.dim >= side.shape[1]:
