@@ -17,6 +17,7 @@ METHODS = [
     ("sequential", {"size": 4}),
     ("collaborative", {"clusters": 3, "leaf": 6}),
     ("semantic", {}),
+    ("title", {"words": 2, "common": 2}),
     ("hybrid", {"first": {"method": "collaborative", "clusters": 3, "leaf": 6}}),
     ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
     ("hybrid", {"first": "sequential"}),
@@ -154,3 +155,21 @@ def test_semantic_trees_and_flat_tags() -> None:
     with pytest.raises(OnomaError, match="no column 'genre'"):
         data, _ = planted()
         build("semantic", column="genre").build(split(data))
+
+
+def test_titles_are_spelled_word_by_word() -> None:
+    titles = ["Red soap, large", "red Soap", "red rose", "a unicum", None, "SOAP"]
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(6)], "title": titles})
+    log = pl.DataFrame({"user_id": ["u"] * 6, "item_id": items["item_id"], "timestamp": range(6)})
+    parts = split(Dataset.construct(log, items, name="shop"))
+    index = build("title", words=2, common=2).build(parts)
+    words = index.meta["vocabulary"]
+    assert words == [["red", "soap"], ["soap"]]
+    order = [parts.dataset.item_codes([f"i{n}"])[0] for n in range(6)]
+    prefixes = index.codes[order, :2].tolist()
+    assert prefixes[0] == prefixes[1] == [0, 0]  # the third word is cut, "large" is rare
+    assert prefixes[2][0] == 0 and prefixes[2][1] >= 1  # "rose" is rare: a counter follows "red"
+    assert prefixes[3][0] >= 2 and prefixes[4][0] >= 2  # nothing to say but a counter
+    assert len(np.unique(index.codes, axis=0)) == 6
+    with pytest.raises(OnomaError, match="no column 'headline'"):
+        build("title", column="headline").build(parts)

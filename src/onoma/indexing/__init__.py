@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
     "semantic": "onoma.indexing.semantic:SemanticNames",
     "sequential": "onoma.indexing.sequential:SequentialNames",
     "streaming": "onoma.indexing.streaming:StreamingNames",
+    "title": "onoma.indexing.title:TitleNames",
     "uniform": "onoma.indexing.uniform:UniformNames",
 }
 _LAZY = {

@@ -22,10 +22,12 @@ from onoma.run import Run, run
 
 INDICES: dict[str, dict[str, Any]] = {
     "random": {"method": "random"},
+    "title": {"method": "title"},
     "independent": {"method": "independent"},
     "sequential": {"method": "sequential"},
     "semantic": {"method": "semantic"},
     "collaborative": {"method": "collaborative"},
+    "collaborative-control": {"method": "collaborative", "control": True},
     "sequential+iid": {"method": "hybrid", "first": "sequential"},
     "semantic+iid": {"method": "hybrid", "first": "semantic"},
     "collaborative+iid": {"method": "hybrid", "first": "collaborative"},

@@ -63,10 +63,10 @@ class UnseenItems:
     def join(
         self, items: Tensor, scores: Tensor, k: int, share: float, forbidden: Ragged
     ) -> Ranking:
-        """The best seen items with the last ``share * k`` places for unseen ones.
+        """The best seen items, every ``1 / share``-th place left to an unseen one.
 
         An unseen item counts as its best neighbour in the beam, less one nat a code that the two
-        do not share.
+        do not share. A shorter list is the beginning of a longer one.
 
         Args:
             items: int64[n, b] of the beam, -1 where there are no more.
@@ -81,7 +81,7 @@ class UnseenItems:
             scores.masked_fill(~known, -torch.inf), k, forbidden=forbidden,
             items=items.masked_fill(~known, -1),
         )  # fmt: skip
-        room = int(share * k)
+        room = int(share * k + 1e-9)
         if not room or not self.beside.shape[1]:
             return best
         beside = self.beside[items.clamp(min=0)].masked_fill(~known[..., None], -1)
@@ -93,26 +93,38 @@ class UnseenItems:
             forbidden=forbidden,
         )  # fmt: skip
         here = guests.items >= 0
-        place = np.arange(k)[None, :]
-        last = k - here.sum(axis=1, keepdims=True)
-        shown = (best.items >= 0) & (place < last)
-        # Guests stand behind, so all of a row's move below its last seen item, one nat at least.
-        floor = np.where(shown, best.scores, np.inf).min(axis=1, keepdims=True) - 1
-        shift = np.minimum(
-            floor - guests.scores[:, :1], 0, where=here[:, :1], out=np.zeros_like(floor)
-        )
-        gone = 2 * k
+        places = np.ceil(np.arange(1, room + 1) / share - 1e-9).astype(np.int64) - 1
+        guest = np.zeros((len(items), k), dtype=bool)
+        guest[:, places] = here
+        # Seen items take the other places in order; what finds no place comes after all.
+        order = np.argsort(guest, axis=1, kind="stable")
+        late = np.arange(k) >= (~guest).sum(axis=1, keepdims=True)
         keys = np.concatenate(
             [
-                np.where(shown, place, gone),
-                np.where(here, last + np.arange(room)[None, :], gone),
+                np.where((best.items < 0) | late, 2 * k, order),
+                np.where(here, places, 2 * k),
             ],
             axis=1,
         )
         order = np.argsort(keys, axis=1, kind="stable")[:, :k]
         found = np.concatenate([best.items, guests.items], axis=1)
-        values = np.concatenate([best.scores, guests.scores + shift], axis=1)
+        values = np.concatenate([best.scores, np.full_like(guests.scores, np.nan)], axis=1)
         found, values = (np.take_along_axis(x, order, axis=1) for x in (found, values))
-        void = np.take_along_axis(keys, order, axis=1) == gone
+        void = np.take_along_axis(keys, order, axis=1) == 2 * k
         found[void], values[void] = -1, -np.inf
-        return Ranking(found, values)
+        return Ranking(found, _between(values))
+
+
+def _between(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows that fall, with the middle of its neighbours for every NaN."""
+    before, after = values.copy(), values.copy()
+    for column in range(1, values.shape[1]):
+        gap = np.isnan(before[:, column])
+        before[gap, column] = before[gap, column - 1]
+        column = -1 - column
+        gap = np.isnan(after[:, column])
+        after[gap, column] = after[gap, column + 1]
+    before = np.where(np.isnan(before), after, before)  # nothing seen comes first
+    after = np.where(np.isnan(after) | np.isinf(after), before - 1, after)
+    middle = np.nan_to_num((before + after) / 2, nan=0.0)
+    return np.where(np.isnan(values), middle, values).astype(np.float32)
