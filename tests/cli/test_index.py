@@ -23,13 +23,6 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
     assert bare["agreement"] is None and bare["levels"] == made["health"]["levels"]
     code, text, err = onoma("index", "health", first, "--rebuild-seed", 0)
     assert code == 0 and "bought together" in text and "100.0% of the names unchanged" in text
-    out = tmp_path / "names.csv"
-    code, text, err = onoma("index", "export", first, "--out", out)
-    assert code == 0 and "40 names" in text, err
-    header, *lines = out.read_text("utf-8").splitlines()
-    assert header == "item_id,title,name" and len({line.split("<")[1:][0] for line in lines}) <= 8
-    assert sum("<a_" in line and "<b_" in line for line in lines) == 40
-    assert onoma("index", "export", first, "--out", out, "--as", "emoji")[0] == 2
     rows = as_json("index", "compare", first, second)
     assert [row["method"] for row in rows] == ["rqkmeans", "semantic"]
     assert rows[1]["explained"][0] is None and rows[1]["alike"][1] > 1.5

@@ -163,34 +163,6 @@ def health(
 app.command(epilog="\n\n".join(("Examples:", *EXAMPLES)))(browse)
 
 
-@app.command(
-    epilog="Examples:\n\nonoma index export names/rq --out names.csv\n\n"
-    "onoma index export runs/flagship-movielens --as text --out names.csv"
-)
-def export(
-    path: _Path,
-    out: Annotated[Path, typer.Option(help="A CSV file: item_id, title, name.")],
-    style: Annotated[
-        str, typer.Option("--as", help="tokens: <a_17><b_203>; text: 17 203, or words.")
-    ] = "tokens",
-) -> None:
-    """Write every item's name as a string, for a model of text."""
-    import polars as pl
-
-    from onoma.dataset.files import replacing
-    from onoma.indexing.rendering import render, vocabulary
-
-    named = Named(path)
-    made, data = named.index, named.dataset
-    names = render(made, style)
-    titles = data.titles(range(data.n_items))
-    table = pl.DataFrame({"item_id": data.item_ids, "title": titles, "name": names})
-    with replacing(out) as beside:
-        table.write_csv(beside)
-    new = f", {len(vocabulary(made)):,} new tokens" if style == "tokens" else ""
-    typer.echo(f"{made.n_items:,} names{new}: {out}")
-
-
 @app.command(epilog="Example:\n\nonoma index compare names/rq names/cid runs/flagship-movielens")
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Index directories.")],
