@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from onoma.indexing import METHODS
+from onoma.indexing import METHODS, ItemIndex
+from onoma.indexing.rendering import from_text, from_tokens
 
 
 def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path) -> None:
@@ -34,6 +37,23 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
     assert "red lipstick number 4" in (tmp_path / "names.html").read_text("utf-8")
     code, text, _ = onoma("index", "browse", first, "--prefix", "0")
     assert code == 0 and "below (0,)" in text
+
+
+def test_export_names_as_text(onoma, as_json, data: Path, tmp_path: Path) -> None:
+    names = tmp_path / "tree"
+    as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", names)
+    out = tmp_path / "names.csv"
+    assert onoma("index", "export", names, "--out", out)[0] == 0
+    index, table = ItemIndex.load(names), pl.read_csv(out, infer_schema=False)
+    assert table.columns == ["item_id", "title", "name"]
+    assert np.array_equal(from_tokens(index, table["name"].to_list()), np.arange(40))
+    items = pl.read_parquet(data / "items.parquet")["item_id"]
+    assert table["item_id"].to_list() == items.to_list()
+    assert onoma("index", "export", names, "--as", "text", "--out", tmp_path / "n.parquet")[0] == 0
+    texts = pl.read_parquet(tmp_path / "n.parquet")["name"].to_list()
+    assert np.array_equal(from_text(index, texts), np.arange(40))
+    code, _, err = onoma("index", "export", names, "--out", tmp_path / "names.txt")
+    assert code == 2 and ".csv nor .parquet" in err and not (tmp_path / "names.txt").exists()
 
 
 def test_methods_are_all_listed(as_json) -> None:

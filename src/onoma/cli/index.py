@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,13 @@ app = typer.Typer(
 )
 _Path = Annotated[Path, typer.Argument(metavar="DIR", help="A run or index directory.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Form(StrEnum):
+    """How a name is written."""
+
+    tokens = "tokens"
+    text = "text"
 
 
 @app.callback()
@@ -161,6 +169,36 @@ def health(
 
 
 app.command(epilog="\n\n".join(("Examples:", *EXAMPLES)))(browse)
+
+
+@app.command(
+    epilog="Examples:\n\nonoma index export names/rq --out names.csv\n\n"
+    "onoma index export runs/flagship-movielens --as text --out names.parquet"
+)
+def export(
+    path: _Path,
+    out: Annotated[Path, typer.Option(help="A .csv or .parquet file.")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--as", help="New tokens such as <a_17><b_203>, or plain text such as item_17-203."
+        ),
+    ] = Form.tokens,
+) -> None:
+    """Write item_id, title and name of every item, for a language model to learn."""
+    import polars as pl
+
+    from onoma.dataset.files import write_csv, write_parquet
+    from onoma.indexing import rendering
+
+    write = {".csv": write_csv, ".parquet": write_parquet}.get(out.suffix.lower())
+    if write is None:
+        raise OnomaError(f"{out.suffix or 'no ending'}: neither .csv nor .parquet", where=str(out))
+    named = Named(path)
+    items = named.dataset.items.select("item_id", "title")
+    said = rendering.as_text if form is Form.text else rendering.as_tokens
+    write(items.with_columns(name=pl.Series(said(named.index))), out)
+    typer.echo(f"{items.height:,} names: {out}")
 
 
 @app.command(epilog="Example:\n\nonoma index compare names/rq names/cid runs/flagship-movielens")
