@@ -196,6 +196,7 @@ class TransformerRecommender(Recommender):
         """float32[n, n_items]: the dense head's logits of float32[n, d] states."""
         return self._logits(states)
 
+    @torch.no_grad()
     def enter(self, history: Ragged) -> Entry:
         """The vectors of the items that are read, the first of them in slot 0."""
         table = self.item_table()
@@ -206,6 +207,7 @@ class TransformerRecommender(Recommender):
         slots = place - np.repeat(history.lengths - short.lengths, history.lengths)
         return Entry(table[items.to(table.device)], np.maximum(slots, -1), lengths)
 
+    @torch.no_grad()
     def stand_in(self, others: Ragged, entry: Entry) -> Tensor:
         """float32[n, slots, d]: the last items of the others, ended where the histories end.
 

@@ -26,6 +26,8 @@ def brought(
 ) -> NDArray[np.float32]:
     """float32[total], what each item adds to its row's target in ``query(...) @ weights``."""
     each = np.repeat(targets, history.lengths)
+    if not len(each):  # scipy answers no indices with a matrix
+        return np.zeros(0, dtype=np.float32)
     entries = np.asarray(weights[history.values, each], dtype=np.float32)
     found = places(history, decay)
     return np.where(found > _FAINT, found * entries, np.float32(0))
