@@ -71,6 +71,15 @@ VERBS = {
             "onoma recommend runs/flagship-movielens --history 50,181,172 -k 5 --json",
         ),
     ),
+    "explain": Verb(
+        "onoma.cli.explain:explain",
+        "Why a run recommends an item to a user or a bare history.",
+        (
+            "onoma explain runs/flagship-movielens --user 42",
+            "onoma explain runs/flagship-movielens --history 50,181 --item 172 --json",
+            "onoma explain runs/sasrec-movielens --user 42 --method leave-one-out",
+        ),
+    ),
     "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
     "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),
     "systems": Verb(

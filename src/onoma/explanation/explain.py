@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ def _reasons(
     return reasons
 
 
-def titled(dataset: Dataset, explanation: Explanation) -> dict[str, object]:
+def titled(dataset: Dataset, explanation: Explanation) -> dict[str, Any]:
     """An explanation for programs: the owner's ids and titles for codes, JSON values only."""
     from onoma.explanation.say import say
 
