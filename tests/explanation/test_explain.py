@@ -48,7 +48,7 @@ def codes(films, ids):
 
 def test_shared_attributes_put_rare_values_of_many_items_first(films):
     a, b, c, d = codes(films, "abcd")
-    shared = SharedAttributes(films.dataset)
+    shared = SharedAttributes(films.dataset.items)
     found = shared.reasons([b, a, d], c)
     said = [(reason.data["column"], reason.data["value"], reason.items) for reason in found]
     assert said == [
@@ -73,7 +73,11 @@ def test_an_explanation_holds_what_the_recommender_said(films):
     model = ItemKNN(5, 0.0, 0.5).fit(films)
     assert default_method(model) == "exact"
     found = explain(
-        model, [a, c, b], [c, d], build("exact", films), attributes=SharedAttributes(films.dataset)
+        model,
+        [a, c, b],
+        [c, d],
+        build("exact", films),
+        attributes=SharedAttributes(films.dataset.items),
     )
     assert found[0].history.tolist() == [a, b] and found[1].history.tolist() == [a, c, b]
     want = model.score(Requests(Ragged.from_rows([[a, b]])))[0, c]
@@ -86,12 +90,14 @@ def test_an_explanation_holds_what_the_recommender_said(films):
     told = titled(films.dataset, found[0])
     json.dumps(told)
     assert told["item_id"] == "c" and {p["item_id"] for p in told["contributions"]} == {"a", "b"}
-    assert any("director “Ann”" in reason["text"] for reason in told["reasons"])
+    assert any("director: Ann" in reason["text"] for reason in told["reasons"])
 
 
 def test_words_show_titles_as_text(films):
-    reason = SharedAttributes(films.dataset).reasons(codes(films, "a"), codes(films, "c")[0])[0]
-    assert say(reason, films.dataset.titles) == 'director “Ann”, like “A "quoted" <b>”'
+    reason = SharedAttributes(films.dataset.items).reasons(codes(films, "a"), codes(films, "c")[0])[
+        0
+    ]
+    assert say(reason, films.dataset.titles) == 'director: Ann, like “A "quoted" <b>”'
 
 
 def test_nothing_to_say_is_said(films):

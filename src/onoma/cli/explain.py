@@ -53,7 +53,7 @@ def explain(
             raise OnomaError(f"no item {item!r} in {dataset.name}", where="--item")
     (found,) = explanation.explain(
         model, known[0], [target], attribution,
-        attributes=explanation.SharedAttributes(dataset), index=getattr(model, "index", None),
+        attributes=explanation.SharedAttributes(dataset.items), index=getattr(model, "index", None),
     )  # fmt: skip
     told = explanation.titled(dataset, found)
     if json:

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import polars as pl
 
-from onoma.dataset import Dataset
 from onoma.explanation.base import Reason
 
 COLUMNS = (
@@ -30,12 +29,12 @@ class SharedAttributes:
     """Finds values of list or text columns that an item and items of a history have in common.
 
     Args:
-        dataset: its catalogue is read.
+        items: a catalogue, such as ``Dataset.items``.
         columns: those it lacks are skipped.
     """
 
-    def __init__(self, dataset: Dataset, columns: Sequence[str] = COLUMNS) -> None:
-        self._items = dataset.items
+    def __init__(self, items: pl.DataFrame, columns: Sequence[str] = COLUMNS) -> None:
+        self._items = items
         self.columns = tuple(name for name in columns if name in self._items.columns)
 
     @cached_property

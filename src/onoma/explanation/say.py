@@ -25,6 +25,6 @@ def say(reason: Reason, titles: Callable[[Sequence[int]], list[str]]) -> str:
     if reason.kind == "history":
         return f"because of {who} in your history"
     if reason.kind == "attribute":
-        return f"{reason.data['column']} “{reason.data['value']}”, like {who}"
+        return f"{reason.data['column']}: {reason.data['value']}, like {who}"
     levels, depth = reason.data["levels"], reason.data["depth"]
     return f"its name begins like that of {who} ({levels} of {depth} codes)"
