@@ -92,6 +92,11 @@ VERBS = {
         "Train the flagship and the baselines on MovieLens and compare them.",
         ("onoma demo", "onoma demo --out runs/demo"),
     ),
+    "mcp": Verb(
+        "onoma.cli.mcp:mcp",
+        "Offer a run to assistants: recommend, search, similar, explain over MCP on stdio.",
+        ("onoma mcp runs/flagship-movielens",),
+    ),
     "doctor": Verb(
         "onoma.cli.doctor:doctor",
         "What this machine can compute with.",

@@ -84,23 +84,14 @@ def asked(
     """One row of item codes from ``--user`` or ``--history``, and the user's code if known."""
     import numpy as np
 
+    from onoma.dataset import Ragged
+
     if user is None:
         return codes_of(dataset, history or "", "--history"), None
     code = dataset.user_code(user)
     if code < 0:
         raise OnomaError(f"no user {user!r} in {dataset.name}", where="--user")
-    return log_of(dataset, code), np.array([code], dtype=np.int32)
-
-
-def log_of(dataset: Dataset, user: int) -> Ragged:
-    """One row: everything the user did, oldest first, file order among equal times."""
-    import polars as pl
-
-    from onoma.dataset import Ragged
-
-    log = dataset.interactions.filter(pl.col("user") == user)
-    log = log.sort("timestamp", maintain_order=True, nulls_last=False)
-    return Ragged.from_rows([log["item"].to_numpy()])
+    return Ragged.from_rows([dataset.history(code)]), np.array([code], dtype=np.int32)
 
 
 def codes_of(dataset: Dataset, words: str, where: str) -> Ragged:
