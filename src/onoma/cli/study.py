@@ -103,3 +103,60 @@ def quantisers(
     ]
     show.print_table(show.grid("", ["asked", "measured", "holds"], asked))
     typer.echo(str(out / "quantisers.html"))
+
+
+@app.command(
+    epilog="Examples:\n\nonoma study explanations --data packaged:movielens\n\n"
+    "onoma study explanations --run runs/sasrec-movielens --users 50\n\n"
+    "onoma study explanations --data DIR --method spinrec --method path --method random"
+)
+def explanations(
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Overrides of the recipes: dotted.key=value ...")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or file of the data, or packaged:movielens.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="A recipe to fit and explain; may be given again (default spinrec)."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option(help="A finished run to explain; may be given again.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method to try; may be given again (default all).")
+    ] = None,
+    users: Annotated[int, typer.Option(help="Test users at most.", min=2)] = 200,
+    seed: Annotated[int, typer.Option(help="Of users and of what methods draw.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where runs and the page go.")] = Path(
+        "studies/explanations"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print explanations.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Which explanations are faithful: take away what they name, and look."""
+    from onoma.study import explanations as studies
+
+    result = studies.explanations(
+        data, out, recipes=recipe or (() if run else ("spinrec",)), runs=run or (),
+        methods=method or studies.METHODS, users=users, seed=seed, overrides=settings or [],
+        quiet=quiet or json, tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    for name, about in result["models"].items():
+        lines = [
+            [
+                row["method"],
+                *(show.figure(row["figures"][key]["mean"]) for key in studies.KEYS),
+                f"{row['seconds']:.1f}",
+            ]
+            for row in about["rows"]
+        ]
+        head = ["method", *studies.KEYS, "s"]
+        title = f"{name} on {about['dataset']['name']}, {about['users']} test users"
+        show.print_table(show.grid(title, head, lines))
+        typer.echo(studies.advice(about))
+    typer.echo(str(out / "explanations.html"))

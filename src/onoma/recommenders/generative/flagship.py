@@ -88,9 +88,9 @@ class FlagshipModule(NamedModule):
         self.longest = float(items.norm(dim=1).max())
         self.answers = items.to(matrix_dtype(table.device.type)).T.contiguous()
 
-    def states(self, items: Tensor, table: Tensor) -> Tensor:
-        """int64[b, l] to float[b, l, d]."""
-        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
+        out: Tensor = self.encoder(vectors)
         return out
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ class PackedModule(NamedModule):
         last = len(self.vocabulary) - 1
         return nn.functional.embedding_bag(self.rows, self.vocabulary, mode="sum", padding_idx=last)
 
-    def states(self, items: Tensor, table: Tensor) -> Tensor:
-        """int64[b, l] to float[b, l, d]."""
-        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
+        out: Tensor = self.encoder(vectors)
         return out
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
@@ -95,11 +95,9 @@ class Packed(NamedRecommender):
         assert self.index is not None
         return PackedModule(self.index, self.settings)
 
-    @torch.no_grad()
-    def score(self, requests: Requests) -> Tensor:
+    def answer(self, states: Tensor) -> Tensor:
         """float32[n, n_items]: the log-probability of every name."""
         assert self.index is not None
-        states = self.last_states(requests.history)
         with autocast(states.device.type):
             context = self.module.enter(states)
             return exhaustive(self.module.depth, context, self.index.trie).cpu()
