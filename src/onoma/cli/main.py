@@ -71,6 +71,15 @@ VERBS = {
             "onoma recommend runs/flagship-movielens --history 50,181,172 -k 5 --json",
         ),
     ),
+    "serve": Verb(
+        "onoma.cli.serve:serve",
+        "Answer over HTTP: recommendations, search, live events and items.",
+        (
+            "onoma serve runs/flagship-movielens",
+            "onoma serve runs/shop --host 0.0.0.0 --store postgresql://shop@db/shop --workers 4",
+        ),
+    ),
+    "keys": Verb("onoma.cli.keys:app", "API keys: add, list, revoke."),
     "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
     "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),
     "systems": Verb(

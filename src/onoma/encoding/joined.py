@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Split
-from onoma.encoding.base import Encoder, unit_rows
+from onoma.encoding.base import Encoder, LogEncoder, unit_rows
 from onoma.encoding.svd import truncated_svd
+from onoma.errors import OnomaError
 
 
 class Joined(Encoder):
@@ -52,6 +54,26 @@ class Joined(Encoder):
         """A hash of the parts' own."""
         prints = " ".join(part.fingerprint(split) for part in self.parts)
         return hashlib.sha256(prints.encode()).hexdigest()
+
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Join what the parts make of the new items.
+
+        Raises:
+            OnomaError: as a part says; or the views were folded into ``dim`` directions, which
+                are not kept; or two parts read the log, so that neither's width is known.
+        """
+        silent = [part for part in self.parts if isinstance(part, LogEncoder)]
+        if self.dim is not None or len(silent) > 1:
+            raise OnomaError("joined views have no place for new items", where="encoder joined")
+        views = {
+            part: part.encode_new(catalogue, items) for part in self.parts if part not in silent
+        }
+        told = sum(view.shape[1] for view in views.values())
+        for part in silent:
+            views[part] = part.encode_new(catalogue, items, None if width is None else width - told)
+        return self.join([views[part] for part in self.parts])
 
     def encode(self, split: Split) -> NDArray[np.float32]:
         """Encode by every part and join."""

@@ -1,0 +1,1 @@
+"""A run that answers over HTTP: live events, new items, keys, metrics."""
