@@ -58,7 +58,8 @@ def test_two_processes_on_one_store_see_each_other(serve: Serve, tmp_path) -> No
     assert answers[1].json()["fallback"] is None and ids(answers[0]) == ids(answers[1])
     one.put("/v1/items", json={"items": [NEW]})
     two.app.state.service.follow()
-    assert NEW["item_id"] in ids(two.post("/v1/search", json={"query": "tomorrow"}))
+    asked = {"query": "toy story of tomorrow", "filter": "year > 2030"}
+    assert ids(two.post("/v1/search", json=asked)) == [NEW["item_id"]]
 
 
 def test_a_new_item_is_named_and_recommended_at_once_and_withdrawn_for_good(

@@ -79,6 +79,14 @@ VERBS = {
             "onoma serve runs/shop --host 0.0.0.0 --store postgresql://shop@db/shop --workers 4",
         ),
     ),
+    "refresh": Verb(
+        "onoma.cli.serve:refresh",
+        "Train a served run again on what its service has learnt since.",
+        (
+            "onoma refresh runs/flagship-movielens",
+            "onoma refresh runs/shop --store postgresql://shop@db/shop --swap http://127.0.0.1:8000",
+        ),
+    ),
     "keys": Verb("onoma.cli.keys:app", "API keys: add, list, revoke."),
     "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
     "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),

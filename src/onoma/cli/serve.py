@@ -69,3 +69,31 @@ def serve(
         options = options.model_copy(update={"hosts": (*options.hosts, *host_name)})
     typer.echo(f"http://{host}:{port}/v1  (store {options.store})", err=True)
     start(options)
+
+
+def refresh(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    store: _Store = None,
+    swap: Annotated[
+        str | None, typer.Option(help="Address of a running service that is to take the new run.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="An admin key of that service.", envvar="ONOMA_KEY")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train again on the data and what the service has learnt since."""
+    from onoma.serving.refresh import refresh as start
+    from onoma.serving.store import open_store
+
+    opened = open_store(store_of(path, store))
+    try:
+        made = start(path, opened, quiet=quiet)
+    finally:
+        opened.close()
+    typer.echo(str(made.path))
+    if swap is not None:
+        from onoma.serving.client import Client
+
+        answer = Client(swap, key, timeout=600).swap(made.path.resolve().name)
+        typer.echo(f"{swap} answers with {answer['name']}")
