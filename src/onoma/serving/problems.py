@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 
 from onoma.errors import OnomaError
 from onoma.serving.batcher import Overloaded
@@ -89,9 +89,10 @@ def install(app: FastAPI) -> None:
 def _methods(app: FastAPI, request: Request) -> list[str]:
     """All methods of a path, of whatever route."""
     found: set[str] = set()
-    for route in app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= set(getattr(route, "methods", None) or ())
+    for path, operations in app.openapi()["paths"].items():
+        pattern = re.sub(r"\\{.*?\\}", ".+", re.escape(path))
+        if re.fullmatch(pattern, request.scope["path"], re.DOTALL):
+            found |= {method.upper() for method in operations}
     return sorted(found)
 
 
