@@ -46,7 +46,7 @@ def routes(service: Service) -> APIRouter:
     """The routes of a service."""
     router = APIRouter(prefix="/v1", tags=["ask"], responses=documented())
 
-    @router.post("/recommend", response_model=RecommendOut)
+    @router.post("/recommend", response_model=RecommendOut, responses=documented(409))
     async def recommend(body: RecommendIn) -> Response:
         """The k best items for a user, a history, or both."""
         asked = time.perf_counter()

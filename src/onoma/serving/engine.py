@@ -18,6 +18,7 @@ from onoma.serving.diversity import spread
 from onoma.serving.filters import Node
 from onoma.serving.live import Live
 from onoma.serving.metrics import Metrics
+from onoma.serving.refusals import Conflict
 from onoma.serving.view import View
 
 _POOL = 5  # times k items are looked at where variety is asked for
@@ -125,7 +126,7 @@ class Engine:
         catalogue = view.catalogue
         mode = view.answers.modes[0] if query.mode is None else query.mode
         if mode not in view.answers.modes:
-            raise OnomaError(
+            raise Conflict(
                 f"no mode {mode!r}", where="mode", fix=f"Use {', '.join(view.answers.modes)}"
             )
         history: NDArray[np.integer] = np.zeros(0, dtype=np.int32)

@@ -60,13 +60,13 @@ def routes(service: Service) -> APIRouter:
         """The model that answers, and those that could."""
         return answer(await run_in_threadpool(_models, service))
 
-    @router.post("/v1/models/swap", response_model=ModelOut)
+    @router.post("/v1/models/swap", response_model=ModelOut, responses=documented(404))
     async def swap(body: SwapIn) -> Response:
         """Load another run beside the first and put it in place; no request waits for it."""
         view = await run_in_threadpool(service.swap, body.run)
         return answer(view.describe())
 
-    @router.post("/v1/models/restore", response_model=ModelOut)
+    @router.post("/v1/models/restore", response_model=ModelOut, responses=documented(404, 409))
     async def restore() -> Response:
         """Put the model before this one back."""
         view = await run_in_threadpool(service.restore)

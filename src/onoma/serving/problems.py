@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from onoma.errors import OnomaError
 from onoma.serving.batcher import Overloaded
+from onoma.serving.refusals import Conflict, Missing
 from onoma.serving.schema import Problem
 
 TYPE = "application/problem+json"
@@ -75,7 +76,8 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, str(error.detail), headers=headers)
 
     async def bad_input(request: Request, error: Exception) -> Response:
-        return problem(422, str(error))
+        status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422
+        return problem(status, str(error))
 
     async def overloaded(request: Request, error: Exception) -> Response:
         return problem(503, "Too many requests wait.", headers={"Retry-After": "1"})

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
 
 MOST_K = 1000
 MOST_IDS = 2000
 MOST_ROWS = 1000
 LATEST = 4_102_444_800  # 2100-01-01
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
 
 Id = Annotated[
     str,
@@ -17,14 +29,27 @@ Id = Annotated[
     Field(description="The owner's id; no control characters."),
 ]
 Text = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
-Count = Annotated[int, Field(ge=1, le=MOST_K, description="How many items.")]
-Scalar = Text | Annotated[int, Field(ge=-(10**15), le=10**15)] | Number | bool
+# JSON knows one kind of number: 5.0 is a whole one.
+Whole = Annotated[int, BeforeValidator(lambda v: int(v) if _whole(v) else v)]
+Count = Annotated[Whole, Field(ge=1, le=MOST_K, description="How many items.")]
+Scalar = Text | Annotated[Whole, Field(ge=-(10**15), le=10**15)] | Number | bool
+_closed: dict[str, JsonValue] = {"additionalProperties": False}  # keys have a pattern
 Attributes = Annotated[
-    dict[Word, Scalar | Annotated[list[Text], Field(max_length=100)]], Field(max_length=64)
+    dict[Word, Scalar | Annotated[list[Text], Field(max_length=100)]],
+    Field(max_length=64, json_schema_extra=_closed),
 ]
-Context = Annotated[dict[Word, Scalar], Field(max_length=32)]
+Context = Annotated[dict[Word, Scalar], Field(max_length=32, json_schema_extra=_closed)]
+Filter = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2000),
+    Field(
+        description="An expression over the catalogue's columns, such as "
+        "`year >= 1990 and categories = 'Comedy'`.",
+        json_schema_extra={"format": "onoma-filter"},
+    ),
+]
 
 
 class In(BaseModel):
@@ -52,11 +77,7 @@ class RecommendIn(Who):
     candidates: list[Id] | None = Field(
         default=None, min_length=1, max_length=MOST_IDS, description="Rank these only."
     )
-    filter: Annotated[str, StringConstraints(max_length=2000)] | None = Field(
-        default=None,
-        description="An expression over the catalogue's columns, such as "
-        "`year >= 1990 and genres = 'Comedy'`.",
-    )
+    filter: Filter | None = None
     diversity: float = Field(default=0.0, ge=0, le=1, description="0 keeps the order of scores.")
     mode: Word | None = Field(default=None, description="One of the model's modes.")
     repeats: bool = Field(default=False, description="Whether items of the history may come again.")
@@ -80,7 +101,7 @@ class SimilarIn(In):
     by: Literal["model", "content"] = Field(
         default="model", description="Alike to the model, or alike in what the catalogue says."
     )
-    filter: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    filter: Filter | None = None
 
 
 class SearchIn(Who):
@@ -88,7 +109,7 @@ class SearchIn(Who):
 
     query: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
     k: Count = 10
-    filter: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    filter: Filter | None = None
 
 
 class EventIn(In):
@@ -101,7 +122,7 @@ class EventIn(In):
         "view", "click", "cart", "purchase", "play", "rating", "like", "dislike", "hide",
         "impression",
     ] = "view"  # fmt: skip
-    timestamp: int | None = Field(default=None, ge=0, le=LATEST, description="Unix seconds; now.")
+    timestamp: Whole | None = Field(default=None, ge=0, le=LATEST, description="Unix seconds; now.")
     value: Number | None = Field(default=None, description="A rating or an amount.")
     request_id: Word | None = Field(default=None, description="Of the answer it followed.")
 

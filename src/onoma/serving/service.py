@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from onoma.errors import OnomaError
 from onoma.serving.batcher import Batcher
 from onoma.serving.engine import Engine, Query
 from onoma.serving.keys import Keyring
 from onoma.serving.live import Live
 from onoma.serving.metrics import Metrics
 from onoma.serving.options import Options
+from onoma.serving.refusals import Conflict, Missing
 from onoma.serving.store import Record, open_store
 from onoma.serving.view import View
 
@@ -127,7 +127,7 @@ class Service:
             OnomaError: there is no such finished run beside the first, or it cannot be loaded.
         """
         if name not in self.available():
-            raise OnomaError(f"no finished run {name!r} beside {self.root.name}", where="swap")
+            raise Missing(f"no finished run {name!r} beside {self.root.name}", where="swap")
         with self._following:
             before = self.view.name
             self._take(name)
@@ -144,7 +144,7 @@ class Service:
             OnomaError: there was none.
         """
         if self.previous is None:
-            raise OnomaError("no model was here before this one", where="restore")
+            raise Conflict("no model was here before this one", where="restore")
         return self.swap(self.previous)
 
     @property
