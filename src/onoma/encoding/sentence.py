@@ -59,6 +59,7 @@ class Sentence(TextEncoder):
             raise ValueError("batch_tokens must be at least 1 and max_tokens at least 2")
         self.model, self.max_tokens, self.batch_tokens = model, max_tokens, batch_tokens
         self.bf16, self.quiet = bf16, quiet
+        self._loaded: tuple[Any, Any, Any] | None = None
 
     def settings(self) -> dict[str, Any]:
         """What changes the vectors; the model by its configuration and the size of its weights."""
@@ -86,7 +87,8 @@ class Sentence(TextEncoder):
             OnomaError: transformers or the model is missing, or the folder holds no encoder.
         """
         folder = model_folder(self.model)
-        tokenizer, network, torch = _load(folder)
+        self._loaded = self._loaded or _load(folder)  # a server encodes again and again
+        tokenizer, network, torch = self._loaded
         pooling, longest = _described(folder, network)
         longest = min(self.max_tokens or longest, longest)
         filled = [row for row, text in enumerate(texts) if text]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -48,6 +49,13 @@ class Smoothed(Composite):
         """A hash of the content's and of the training sequences."""
         both = super().fingerprint(split) + log_fingerprint(split)
         return hashlib.sha256(both.encode()).hexdigest()
+
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Content alone: no user holds a new item."""
+        (part,) = self.parts
+        return unit_rows(part.encode_new(catalogue, items, width))
 
     def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
         """The mixture; edges count by the inverse roots of the degrees of both ends."""

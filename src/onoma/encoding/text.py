@@ -19,6 +19,8 @@ FIELDS = (
 )
 # Publishers write these where they know nothing; as words they would make strangers alike.
 _NOTHING = ("", "unknown", "nan", "none", "null", "n/a", "na", "[]")
+# Scripts written without spaces give one token a character; pairs then stand for words.
+_TOKEN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|[\p{L}\p{M}\p{N}]+"  # noqa: S105
 _ENTITIES = {
     "&amp;": "&",
     "&quot;": '"',
@@ -50,6 +52,17 @@ def item_texts(items: pl.DataFrame, fields: Sequence[str] = FIELDS) -> list[str]
     columns = [_clean(_as_text(pl.col(name), items.schema[name])) for name in present]
     joined = pl.concat_str(columns, separator=". ", ignore_nulls=True).fill_null("")
     return items.select(joined.alias("text"))["text"].to_list()
+
+
+def words_of(texts: Sequence[str]) -> pl.DataFrame:
+    """Columns ``row`` and ``term``: every word of every text in lower case, in order."""
+    return (
+        pl.DataFrame({"text": pl.Series(list(texts), dtype=pl.String)})
+        .with_row_index("row")
+        .select("row", pl.col("text").str.to_lowercase().str.extract_all(_TOKEN).alias("term"))
+        .explode("term")
+        .drop_nulls()
+    )
 
 
 def _as_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:

@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 from onoma.dataset import Split
 from onoma.encoding.base import TextEncoder, unit_rows
 from onoma.encoding.svd import truncated_svd
-from onoma.encoding.text import FIELDS, item_texts
-
-# Scripts written without spaces give one token a character; pairs then stand for words.
-_TOKEN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|[\p{L}\p{M}\p{N}]+"  # noqa: S105
+from onoma.encoding.text import FIELDS, item_texts, words_of
 
 
 class TfIdf(TextEncoder):
@@ -81,6 +78,14 @@ class TfIdf(TextEncoder):
         self._directions = vt.T.copy()
         return self
 
+    def encode_new(
+        self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        """Fit on the catalogue's texts where that has not been done, then encode the new ones."""
+        if self._terms is None:
+            self.fit(item_texts(catalogue, self.fields))
+        return super().encode_new(catalogue, items, width)
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts by the fitted terms; a text of unknown terms alone has a zero row.
 
@@ -91,13 +96,7 @@ class TfIdf(TextEncoder):
 
     def _counts(self, texts: Sequence[str]) -> pl.DataFrame:
         """(row, term, count) of all terms."""
-        words = (
-            pl.DataFrame({"text": pl.Series(list(texts), dtype=pl.String)})
-            .with_row_index("row")
-            .select("row", pl.col("text").str.to_lowercase().str.extract_all(_TOKEN).alias("term"))
-            .explode("term")
-            .drop_nulls()
-        )
+        words = words_of(texts)
         if self.pairs:
             following = pl.concat_str("term", pl.col("term").shift(-1), separator=" ")
             same = pl.col("row") == pl.col("row").shift(-1)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
+from onoma.errors import OnomaError
 
 TIES = "equal scores: lower item code first (codes are a seeded shuffle of the ids)"
 
@@ -247,6 +249,31 @@ class Recommender(ABC):
         return top_k(
             scores.gather(1, items.clamp(min=0)), k, forbidden=requests.forbidden(), items=items
         )
+
+    def extend(self, catalogue: pl.DataFrame, items: pl.DataFrame) -> Self:
+        """A fitted recommender of more items, without training; this one stays as it is.
+
+        Args:
+            catalogue: the items that it was fitted on, as ``Dataset.items``.
+            items: m new ones, with the same columns where they are known; they get the codes
+                that follow those in use.
+
+        Raises:
+            OnomaError: the recommender, its encoder or its names have no place for new items.
+        """
+        raise OnomaError(f"{self.name} cannot take new items without training")
+
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """float32[n_items, d] whose products say how alike items are to the model, if it can."""
+        return None
+
+    def content(self) -> tuple[Any, NDArray[np.float32]] | None:
+        """What the catalogue says of its items, if the model keeps it.
+
+        Returns:
+            A description of the encoder for ``encoding.build``, and float32[n_items, dim] vectors.
+        """
+        return None
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:

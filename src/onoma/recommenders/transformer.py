@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -234,6 +235,37 @@ class TransformerRecommender(Recommender):
         query, _ = self.module.query(states, self.item_table()[:0])
         # float32: rounding scores to bf16 makes ties of a tenth of a list.
         return (query @ self._items).cpu()
+
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """float32[n_items, d], what the dense head multiplies."""
+        self.item_table()
+        vectors: NDArray[np.float32] = self._items.T.cpu().numpy()
+        return vectors
+
+    @torch.no_grad()
+    def _grown(self, rows: Tensor, tensors: dict[str, Tensor]) -> Self:
+        """A copy that knows more items.
+
+        Args:
+            rows: float32[m, d], the item vectors of the new ones.
+            tensors: new parameters and buffers of the module by name.
+        """
+        table = self.item_table()
+        more, module = copy.copy(self), copy.copy(self.module)
+        # A copied module still shares the dictionaries that its parameters lie in.
+        module._parameters = dict(module._parameters)
+        module._buffers = dict(module._buffers)
+        for name, value in tensors.items():
+            if name in module._parameters:
+                module._parameters[name] = nn.Parameter(value, requires_grad=False)
+            else:
+                module._buffers[name] = value
+        module.n_items += len(rows)
+        more.module = module
+        more._table = torch.cat([table[:-1], rows.to(table), table[-1:]])
+        _, new = module.query(rows[:1], rows)
+        more._items = torch.cat([self._items, new.float().T.to(self._items)], dim=1)
+        return more
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json``."""

@@ -24,6 +24,18 @@ class MostPopular(Recommender):
     def __init__(self) -> None:
         self._counts: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
+    @classmethod
+    def of(cls, counts: NDArray[np.integer] | NDArray[np.float32]) -> Self:
+        """Fitted, from how often each item was taken."""
+        model = cls()
+        model._counts = counts.astype(np.float32)
+        return model
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """float32[n_items], training interactions of each item."""
+        return self._counts
+
     def fit(self, split: Split) -> Self:
         """Count."""
         self._counts = split.train_counts.astype(np.float32)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -149,6 +150,26 @@ def _take_trunk(module: FlagshipModule, folder: str, name: str) -> None:
     module.freeze()
 
 
+_NEIGHBOURS = 10
+
+
+def _like_neighbours(new: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """float32[m, w]: the mean of ``values`` over the items nearest to each of the ``new``.
+
+    A new item has no interactions to learn an id vector from. Zero would put it above every item
+    that training pushed down for lack of interactions; what its like learnt is the best guess.
+    A row without content takes the mean of all.
+
+    Args:
+        new: float32[m, dim] content vectors, unit or zero rows.
+        known: float32[n, dim].
+        values: float32[n, w].
+    """
+    nearest = (new @ known.T).topk(min(_NEIGHBOURS, len(known)), dim=1).indices
+    means = values[nearest].mean(dim=1)
+    return torch.where(new.any(dim=1, keepdim=True), means, values.mean(dim=0))
+
+
 class Flagship(NamedRecommender):
     """Names, a causal transformer over items, and two heads on one state.
 
@@ -195,6 +216,31 @@ class Flagship(NamedRecommender):
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
         assert self.index is not None
         return FlagshipModule(vectors, self.index, self.settings)
+
+    def content(self) -> tuple[Any, NDArray[np.float32]]:
+        """The encoder's description and float32[n_items, dim]."""
+        return self.settings.encoder, self.module.content[:-1].cpu().numpy()
+
+    @torch.no_grad()
+    def _with_items(
+        self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
+    ) -> Self:
+        """Content as the encoder makes it; the id vector is that of the nearest items' mean."""
+        module = self.module
+        known = module.content[:-1]
+        new = self._encode_new(self.settings.encoder, catalogue, items, known.shape[1])
+        content = torch.from_numpy(new).to(known)
+        ids = _like_neighbours(content, known, module.ids[:-1])
+        with autocast(content.device.type):
+            projected = module.project(content)
+        return self._grown(
+            ids + projected,
+            {
+                "ids": torch.cat([module.ids[:-1], ids, module.ids[-1:]]),
+                "content": torch.cat([known, content, module.content[-1:]]),
+                **module.more_names(codes),
+            },
+        )
 
     @property
     def judged_in(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from onoma import encoding, indexing
 from onoma.dataset import Dataset, Split
+from onoma.encoding import Encoder
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.depth import DepthDecoder
@@ -80,6 +82,14 @@ class NamedModule(ItemSequenceModule):
         self.register_buffer("codes", torch.from_numpy(index.codes.astype(np.int64)))
         self.register_buffer("seen", torch.zeros(index.n_items, dtype=torch.bool))
 
+    def more_names(self, codes: NDArray[np.int32]) -> dict[str, Tensor]:
+        """The buffers of names with those of new items, int32[m, depth], behind."""
+        new = torch.from_numpy(codes).to(self.codes)
+        return {
+            "codes": torch.cat([self.codes, new]),
+            "seen": torch.cat([self.seen, torch.zeros_like(new[:, 0], dtype=torch.bool)]),
+        }
+
     def add_speller(self, index: ItemIndex) -> None:
         """Make ``enter`` and ``depth``; called last, so a trunk's first weights ignore names."""
         settings = self.settings
@@ -108,6 +118,7 @@ class NamedRecommender(TransformerRecommender):
         self.index: ItemIndex | None = None
         self._unseen: UnseenItems | None = None
         self._agreement: dict[str, Any] | None = None
+        self._encoders: dict[str, Encoder] = {}
 
     settings: NamedSettings
     module: NamedModule
@@ -141,6 +152,34 @@ class NamedRecommender(TransformerRecommender):
         self.seconds["index"] = time.monotonic() - began
         self._agreement = indexing.Agreement.of(self.index, split, views).to_dict()
         return vectors
+
+    def extend(self, catalogue: pl.DataFrame, items: pl.DataFrame) -> Self:
+        """Names by :meth:`ItemIndex.assign`, and vectors as the module makes them.
+
+        Raises:
+            OnomaError: the encoder knows no new items, or no free name is left.
+        """
+        assert self.index is not None
+        named_by = self.settings.index.get("encoder", self.settings.encoder)
+        codes = self.index.assign(self._encode_new(named_by, catalogue, items))
+        more = self._with_items(codes, catalogue, items)
+        more.index, more._unseen = self.index.extended(codes), None
+        _ = more.index.trie  # built now, not by the first request
+        return more
+
+    @abstractmethod
+    def _with_items(
+        self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
+    ) -> Self:
+        """A copy whose module knows the new items by int32[m, depth] names; see :meth:`extend`."""
+
+    def _encode_new(
+        self, how: Any, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
+    ) -> NDArray[np.float32]:
+        key = repr(how)
+        if key not in self._encoders:  # fitted or loaded once, for all new items to come
+            self._encoders[key] = encoding.build(how)
+        return self._encoders[key].encode_new(catalogue, items, width)
 
     def health(self) -> dict[str, Any]:
         """The health report of the names, after a fit with what they know of the data."""

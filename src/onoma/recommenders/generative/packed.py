@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -27,9 +29,9 @@ class PackedModule(NamedModule):
         super().__init__(index, settings)
         self.noise = Noise()
         offsets = np.cumsum([0, *index.sizes])
-        rows = np.where(index.codes < 0, offsets[-1], index.codes + offsets[:-1])
-        rows = np.vstack([rows, np.full(index.depth, offsets[-1])])  # the padding item
-        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+        padding = np.full((1, index.depth), -1)
+        rows = vocabulary_rows(np.vstack([index.codes, padding]), index.sizes)
+        self.register_buffer("rows", rows, persistent=False)
         self.vocabulary = nn.Parameter(torch.randn(int(offsets[-1]) + 1, settings.width) * 0.02)
         self.encoder = SequenceEncoder(
             settings.width,
@@ -59,6 +61,12 @@ class PackedModule(NamedModule):
         codes = self.codes[targets.clamp(min=0)].masked_fill((targets < 0)[:, None], -1)
         with autocast(states.device.type):
             return self.depth.loss(self.enter(states), codes)
+
+
+def vocabulary_rows(codes: NDArray[np.integer], sizes: Sequence[int]) -> Tensor:
+    """int64[n, depth], the row of each code in one table of all levels; the last for no code."""
+    offsets = np.cumsum([0, *sizes])
+    return torch.from_numpy(np.where(codes < 0, offsets[-1], codes + offsets[:-1]))
 
 
 class Packed(NamedRecommender):
@@ -94,6 +102,23 @@ class Packed(NamedRecommender):
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
         assert self.index is not None
         return PackedModule(self.index, self.settings)
+
+    @torch.no_grad()
+    def _with_items(
+        self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
+    ) -> Self:
+        assert self.index is not None
+        module = self.module
+        new = vocabulary_rows(codes, self.index.sizes).to(module.rows)
+        last = len(module.vocabulary) - 1
+        vectors = nn.functional.embedding_bag(new, module.vocabulary, mode="sum", padding_idx=last)
+        return self._grown(
+            vectors,
+            {
+                "rows": torch.cat([module.rows[:-1], new, module.rows[-1:]]),
+                **module.more_names(codes),
+            },
+        )
 
     def answer(self, states: Tensor) -> Tensor:
         """float32[n, n_items]: the log-probability of every name."""

@@ -1,0 +1,228 @@
+"""Everything that answers a request, in one state: changes make another and take its place."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from onoma.dataset import Dataset, Ragged
+from onoma.errors import OnomaError
+from onoma.recommenders import Recommender
+from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.neighbours import LikeNeighbours
+from onoma.run import open_run
+from onoma.serving.catalogue import Catalogue
+from onoma.serving.filters import Node, mask
+from onoma.serving.search import BM25
+from onoma.serving.space import Space
+from onoma.serving.store import Record
+
+_log = logging.getLogger(__name__)
+_FILTERS = 64  # masks that are kept
+REFRESH = "refresh.json"  # in a run that was trained from a store: how far it had read
+
+
+@dataclass(frozen=True)
+class View:
+    """A loaded run and the catalogue around it.
+
+    Attributes:
+        name: of the run directory.
+        path: the run directory.
+        tag: of this loading, the beginning of every ``request_id`` it answers.
+        model: the fitted recommender, as loaded or extended.
+        answers: what is asked: the model, or a wrapper that adds the new items it cannot take.
+        popular: answers those of whom nothing is known.
+        catalogue: the items.
+        space: their content vectors.
+        past: a row of item codes a user of the data, oldest first.
+        past_user: user ids to rows of ``past``.
+        through: events up to this number are in the data already.
+    """
+
+    name: str
+    path: Path
+    tag: str
+    model: Recommender
+    answers: Recommender
+    popular: Recommender
+    catalogue: Catalogue
+    space: Space
+    past: Ragged
+    past_user: dict[str, int]
+    through: int
+    _masks: dict[Node, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> View:
+        """Open a run directory.
+
+        Raises:
+            OnomaError: it holds no finished run.
+        """
+        run = open_run(path)
+        dataset, model = run.dataset, run.recommender
+        past = history_of(dataset)
+        users = {name: row for row, name in enumerate(dataset.users["user_id"].to_list())}
+        counts = np.bincount(past.values, minlength=dataset.n_items)
+        through = 0
+        if (run.path / REFRESH).is_file():
+            through = int(json.loads((run.path / REFRESH).read_text("utf-8"))["through"])
+        name = run.path.resolve().name
+        return cls(
+            name,
+            run.path,
+            uuid.uuid4().hex[:8],
+            model,
+            model,
+            MostPopular.of(counts),
+            Catalogue.of(dataset),
+            Space.of(model, dataset.items),
+            past,
+            users,
+            through,
+        )
+
+    @property
+    def late(self) -> bool:
+        """Whether new items are answered by likeness, because the model takes none."""
+        return isinstance(self.answers, LikeNeighbours)
+
+    @cached_property
+    def bm25(self) -> BM25:
+        """The words of the catalogue."""
+        return BM25(self.catalogue.table)
+
+    @cached_property
+    def withdrawn(self) -> NDArray[np.int32]:
+        """int32[m], codes that no answer may hold."""
+        return np.flatnonzero(self.catalogue.gone).astype(np.int32)
+
+    @cached_property
+    def likeness(self) -> NDArray[np.float32]:
+        """float32[n_items, d] unit rows: what the model finds alike, or else what reads alike."""
+        vectors = None if self.late else self.answers.item_vectors()
+        if vectors is None:
+            return self.space.vectors
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+    @cached_property
+    def names(self) -> NDArray[np.int32] | None:
+        """int32[n_items, depth], the items' names; None where the model gives none."""
+        index = getattr(self.model, "index", None)
+        return None if index is None else index.codes
+
+    def name_of(self, code: int) -> list[int] | None:
+        """The name of an item, where it has one."""
+        if self.names is None or code >= len(self.names):
+            return None
+        return [part for part in self.names[code].tolist() if part >= 0]
+
+    def kept(self, node: Node) -> NDArray[np.bool_]:
+        """bool[n_items] of a filter expression.
+
+        Raises:
+            OnomaError: the catalogue's columns do not allow it.
+        """
+        known = self._masks.get(node)
+        if known is None:
+            if len(self._masks) >= _FILTERS:
+                self._masks.clear()
+            known = self._masks[node] = mask(node, self.catalogue.table)
+        return known
+
+    def history(self, user_id: str) -> NDArray[np.integer]:
+        """Item codes of what the data says of a user."""
+        row = self.past_user.get(user_id)
+        return np.zeros(0, dtype=np.int32) if row is None else self.past[row]
+
+    def changed(self, records: list[Record]) -> View:
+        """With the items that were put or withdrawn."""
+        if not records:
+            return self
+        latest = {record.id: record for record in records}
+        put = [
+            {"item_id": record.id, **record.data}
+            for record in latest.values()
+            if not record.gone or record.id not in self.catalogue.code
+        ]
+        fresh = [row for row in put if row["item_id"] not in self.catalogue.code]
+        known = [row for row in put if row["item_id"] in self.catalogue.code]
+        view = self
+        if known:
+            catalogue = view.catalogue.updated(view.catalogue.rows(known))
+            view = replace(view, catalogue=catalogue, _masks={})
+        if fresh:
+            view = view._extended(view.catalogue.rows(fresh))
+        for gone in (False, True):
+            ids = [record.id for record in latest.values() if record.gone == gone]
+            catalogue = view.catalogue.marked(view.catalogue.codes(ids), gone)
+            view = replace(view, catalogue=catalogue, _masks={})
+        return view
+
+    def _extended(self, rows: pl.DataFrame) -> View:
+        base = self.space.catalogue
+        space = self.space.extended(self.space.place(rows))
+        model = self.model
+        if not self.late:
+            try:
+                model = model.extend(base, rows)
+            except OnomaError as error:
+                _log.warning("new items are answered by likeness: %s", error)
+        known = len(self.catalogue) if model is not self.model else self._known_to_model()
+        answers = model
+        if model is self.model:
+            answers = LikeNeighbours(model, space.vectors[:known], space.vectors[known:])
+        return replace(
+            self,
+            model=model,
+            answers=answers,
+            popular=MostPopular.of(
+                np.pad(self.popular_counts, (0, rows.height), constant_values=0)
+            ),
+            catalogue=self.catalogue.extended(rows),
+            space=space,
+            _masks={},
+        )
+
+    def _known_to_model(self) -> int:
+        return (
+            self.answers.known if isinstance(self.answers, LikeNeighbours) else len(self.catalogue)
+        )
+
+    @property
+    def popular_counts(self) -> NDArray[np.float32]:
+        """float32[n_items], interactions in the data."""
+        assert isinstance(self.popular, MostPopular)
+        return self.popular.counts
+
+    def describe(self) -> dict[str, Any]:
+        """For ``/v1/models``."""
+        catalogue = self.catalogue
+        return {
+            "name": self.name,
+            "recommender": self.model.name,
+            "modes": list(self.model.modes),
+            "reads": sorted(self.model.reads),
+            "items": len(catalogue),
+            "new_items": len(catalogue) - catalogue.base,
+            "withdrawn": int(catalogue.gone.sum()),
+            "new_items_by": "likeness" if self.late else "the model",
+        }
+
+
+def history_of(dataset: Dataset) -> Ragged:
+    """A row of item codes for every user of a data set, oldest first, all of its log."""
+    log = dataset.interactions.sort("user", "timestamp", maintain_order=True, nulls_last=False)
+    items = log["item"].to_numpy().astype(np.int32)
+    return Ragged.from_groups(log["user"].to_numpy(), items, dataset.n_users)
