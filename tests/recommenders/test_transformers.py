@@ -1,6 +1,7 @@
 """SASRec and the flagship: the shared suite, then what is particular to them."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conformance import Conformance
@@ -117,3 +118,14 @@ def test_unseen_items_are_answered_when_a_share_is_theirs(small_split, tmp_path)
     assert held.max() <= 2 and held.sum() > 2 * np.isin(plain, cold).sum()
     model.save(tmp_path)
     assert (Packed.load(tmp_path, small_split.dataset).recommend(asked, 10).items == items).all()
+
+
+def test_a_new_item_is_spelled_at_once_where_unseen_items_have_a_share(small_split):
+    words = {"name": "tfidf", "dim": 8, "min_df": 1}
+    model = packed(unseen=0.2, encoder=words).fit(small_split)
+    catalogue = small_split.dataset.items
+    news = catalogue.head(1).with_columns(item_id=pl.lit("new"))
+    more = model.extend(catalogue, news)
+    asked = Requests(Ragged.from_rows([[i] for i in range(30)]))
+    assert (more.recommend(asked, 10).items == len(catalogue)).any()
+    assert not (model.recommend(asked, 10).items == len(catalogue)).any()
