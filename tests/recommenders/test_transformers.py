@@ -24,11 +24,12 @@ def sasrec(**settings):
 
 def packed(**settings):
     # Names by content say nothing of the ring; those of the log do.
-    return Packed(
-        width=16, heads=2, depth_width=16, train=QUICK, quiet=True,
-        encoder={"name": "collaborative", "dim": 8},
-        index={"method": "rqkmeans", "levels": 2, "size": 8}, **settings,
-    )  # fmt: skip
+    settings = {
+        "encoder": {"name": "collaborative", "dim": 8},
+        "index": {"method": "rqkmeans", "levels": 2, "size": 8},
+        **settings,
+    }
+    return Packed(width=16, heads=2, depth_width=16, train=QUICK, quiet=True, **settings)
 
 
 def flagship(**settings):
