@@ -123,7 +123,7 @@ def test_unseen_items_are_answered_when_a_share_is_theirs(small_split, tmp_path)
 
 def test_a_new_item_is_spelled_at_once_where_unseen_items_have_a_share(small_split):
     words = {"name": "tfidf", "dim": 8, "min_df": 1}
-    model = packed(unseen=0.2, encoder=words).fit(small_split)
+    model = packed(unseen=0.5, encoder=words).fit(small_split)
     catalogue = small_split.dataset.items
     news = catalogue.head(1).with_columns(item_id=pl.lit("new"))
     more = model.extend(catalogue, news)
