@@ -29,7 +29,7 @@ def films():
             "item_id": ["a", "b", "c", "d", "e"],
             "title": ['A "quoted" <b>', "B", "C", "D", None],
             "categories": [["Drama", "War"], ["Drama"], ["Drama", "War"], ["Drama", ""], None],
-            "director": ["Ann", "unknown", "Ann", "Unknown", None],
+            "director": ["Ann", "Unknown", "Ann", "Unknown", None],
         }
     )
     log = pl.DataFrame(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onoma.dataset import Dataset, Ragged, split
+from onoma.explanation import Reason
 from onoma.recommenders import Requests
 from onoma.recommenders.baselines.itemknn import ItemKNN
 from onoma.serving.chat import Chat, plain, shown_id
@@ -139,6 +140,19 @@ def test_why_explains_what_was_shown(world):
     one = chat.reply(talk[:-1] + ask("why Monsters, Inc.?"))
     assert [item.item_id for item in one.items] == ["m3"]
     assert "categories: Animation, like “Toy Story (1995)”" in one.text
+
+
+def test_reasons_of_others_are_shown_without_hidden_items(world):
+    dataset, model, _ = world
+    heat, alien = dataset.item_codes(["m2", "m6"]).tolist()
+
+    def why(had, codes):
+        return [[Reason("history", (alien, heat)), Reason("history", (alien,))] for _ in codes]
+
+    chat = Chat(dataset.items, model.recommend, Words(dataset.items), why)
+    answer = chat.reply(ask("comedy"), exclude=[alien], k=2)
+    assert {item.reason for item in answer.items} == {"because of “Heat (1995)” in your history"}
+    assert "Alien" not in answer.text
 
 
 ODD = [
