@@ -47,6 +47,7 @@ def catalogues(draw: st.DrawFn) -> ItemIndex:
 @given(catalogues())
 def test_names_of_any_depth_and_length_read_back(index: ItemIndex) -> None:
     items = np.arange(index.n_items)
+    assert len(set(tokens(index))) == sum(index.sizes)
     assert np.array_equal(from_tokens(index, as_tokens(index)), items)
     assert np.array_equal(from_text(index, as_text(index)), items)
 
