@@ -24,6 +24,7 @@ METHODS = [
     ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
     ("hybrid", {"first": "sequential"}),
     ("streaming", {"size": 6, "batch": 16}),
+    ("graph", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
     ("letter", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
 ]
 
