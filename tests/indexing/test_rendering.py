@@ -47,6 +47,7 @@ def catalogues(draw: st.DrawFn) -> ItemIndex:
 @given(catalogues())
 def test_names_of_any_depth_and_length_read_back(index: ItemIndex) -> None:
     items = np.arange(index.n_items)
+    assert len(set(tokens(index))) == sum(index.sizes)
     assert np.array_equal(from_tokens(index, as_tokens(index)), items)
     assert np.array_equal(from_text(index, as_text(index)), items)
 
@@ -54,6 +55,7 @@ def test_names_of_any_depth_and_length_read_back(index: ItemIndex) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.none() | st.text(max_size=30), min_size=3, max_size=12))
 def test_titles_of_any_text_read_back(titles: list[str | None]) -> None:
+    titles = [*titles, "soap"]  # some word there must be
     ids = [f"i{n}" for n in range(len(titles))]
     items = pl.DataFrame({"item_id": ids, "title": pl.Series(titles, dtype=pl.String)})
     log = pl.DataFrame({"user_id": ["u"] * len(ids), "item_id": ids})

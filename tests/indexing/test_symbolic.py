@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from onoma.dataset import Dataset, Ragged, Split, split
-from onoma.errors import OnomaError
+from onoma.errors import MissingColumn, OnomaError
 from onoma.indexing import ItemIndex, build
+from onoma.indexing.collaborative import co_occurrence, rewired
 
 METHODS = [
     ("independent", {}),
@@ -22,6 +24,7 @@ METHODS = [
     ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
     ("hybrid", {"first": "sequential"}),
     ("streaming", {"size": 6, "batch": 16}),
+    ("graph", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
     ("letter", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
 ]
 
@@ -95,6 +98,22 @@ def test_collaborative_clusters_find_planted_groups_and_the_control_does_not() -
     shuffled = build("collaborative", clusters=4, leaf=40, control=True).build(parts).codes[:, 0]
     worse = sum(np.bincount(group[shuffled == c]).max() for c in np.unique(shuffled)) / len(group)
     assert worse < 0.7
+
+
+def test_the_control_keeps_every_degree_and_forgets_who_meets_whom(small_split: Split) -> None:
+    graph = co_occurrence(small_split)
+    other = rewired(graph, seed=0)
+    assert np.array_equal(other.sum(axis=1), graph.sum(axis=1)) and (other.diagonal() == 0).all()
+    assert abs(other - other.T).sum() == 0
+    assert abs(other - graph).sum() > 0.5 * graph.sum()
+    assert abs(other - rewired(graph, seed=0)).sum() == 0 < abs(other - rewired(graph, 1)).sum()
+    names = [
+        build("collaborative", clusters=3, leaf=6, control=control).build(small_split).codes
+        for control in (False, True)
+    ]
+    assert not np.array_equal(*names)
+    star = sp.csr_array(np.array([[0, 3, 3], [3, 0, 0], [3, 0, 0]]))
+    assert np.array_equal(rewired(star, 0).toarray(), star.toarray())  # the only graph there is
 
 
 def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
@@ -173,3 +192,6 @@ def test_titles_are_spelled_word_by_word() -> None:
     assert len(np.unique(index.codes, axis=0)) == 6
     with pytest.raises(OnomaError, match="no column 'headline'"):
         build("title", column="headline").build(parts)
+    bare = split(Dataset.construct(log, items.with_columns(title=pl.lit("?!")), name="bare"))
+    with pytest.raises(MissingColumn, match="no word"):
+        build("title").build(bare)

@@ -58,15 +58,32 @@ class Smoothed(Composite):
         return unit_rows(part.encode_new(catalogue, items, width))
 
     def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
-        """The mixture; edges count by the inverse roots of the degrees of both ends."""
-        held = interactions(split.train, split.dataset.n_items)
-        by_user, by_item = (_inverse_root(held.sum(axis=axis)) for axis in (1, 0))
-        across = sp.csr_array(by_user @ held @ by_item)
-        content = mixed = unit_rows(views[0])
-        for _ in range(self.hops):
-            near = unit_rows(across.T @ (across @ mixed))
-            mixed = unit_rows(np.float32(self.own) * content + np.float32(1 - self.own) * near)
-        return mixed
+        """The mixture."""
+        return mixed(views[0], split, self.hops, self.own)
+
+
+def mixed(content: NDArray[np.float32], split: Split, hops: int, own: float) -> NDArray[np.float32]:
+    """Vectors that walk along ``split.train``, as :class:`Smoothed` says.
+
+    Edges count by the inverse roots of the degrees of both ends.
+
+    Args:
+        content: float32[n_items, dim].
+        split: only ``train`` is read.
+        hops: walks from items to users to items.
+        own: share of an item's own content in each mixture.
+
+    Returns:
+        float32[n_items, dim], unit rows; zero where neither the item nor its company has content.
+    """
+    held = interactions(split.train, split.dataset.n_items)
+    by_user, by_item = (_inverse_root(held.sum(axis=axis)) for axis in (1, 0))
+    across = sp.csr_array(by_user @ held @ by_item)
+    content = walked = unit_rows(content)
+    for _ in range(hops):
+        near = unit_rows(across.T @ (across @ walked))
+        walked = unit_rows(np.float32(own) * content + np.float32(1 - own) * near)
+    return walked
 
 
 def _inverse_root(degree: NDArray[np.floating]) -> sp.dia_array:

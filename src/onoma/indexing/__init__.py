@@ -18,6 +18,7 @@ METHODS: dict[str, str] = {
     "balanced": "onoma.indexing.balanced:BalancedNames",
     "collaborative": "onoma.indexing.collaborative:CollaborativeNames",
     "fsq": "onoma.indexing.fsq:FSQ",
+    "graph": "onoma.indexing.graph:GraphNames",
     "hkmeans": "onoma.indexing.hierarchical:HierarchicalNames",
     "hybrid": "onoma.indexing.hybrid:HybridNames",
     "independent": "onoma.indexing.independent:IndependentNames",

@@ -46,7 +46,7 @@ class TitleNames(IndexMethod):
         """Read the titles of the catalogue; vectors, if any, place new items later.
 
         Raises:
-            MissingColumn: the catalogue has no such column.
+            MissingColumn: the catalogue has no such column, or no word in it.
         """
         items = split.dataset.items
         if self.column not in items.columns:
@@ -55,6 +55,11 @@ class TitleNames(IndexMethod):
                 fix=f"Set column to one of {', '.join(items.columns)}",
             )  # fmt: skip
         said = [_WORD.findall((title or "").lower()) for title in items[self.column].to_list()]
+        if not any(said):
+            raise MissingColumn(
+                f"the column {self.column!r} has no word", where=split.dataset.name,
+                fix="Name by another column or method",
+            )  # fmt: skip
         held = Counter(word for title in said for word in set(title))
         said = [[word for word in title if held[word] >= self.common] for title in said]
         paths, vocabulary = _paths([title[: self.words] for title in said])
