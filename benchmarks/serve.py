@@ -125,6 +125,22 @@ def measured(port: int, what: str, clients: int, seconds: float, items: int) -> 
     return dict(json.loads(subprocess.run(words, check=True, capture_output=True).stdout))
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process and its threads have used, where /proc tells."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def answered(port: int) -> float:
+    """Recommendations that the service has counted."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    head = 'onoma_requests_total{route="/v1/recommend",status="200"} '
+    return sum(float(line[len(head) :]) for line in text.splitlines() if line.startswith(head))
+
+
 def free_port() -> int:
     """A port that nobody has."""
     with socket.socket() as probe:
@@ -159,9 +175,11 @@ def main() -> None:
     command = [sys.executable, "-m", "onoma", "serve", str(run), "--port", str(port), "--quiet"]
     process = started([*command, "--store", str(store)], f"http://127.0.0.1:{port}/health/ready")
     for clients in args.clients:
+        spent, asked = cpu_seconds(process.pid), answered(port)
         found = measured(port, "recommend", clients, args.seconds, args.items)
-        ratio = ping["rps"] / found["rps"]
-        print(f"recommend {clients:3} clients  {_line(found)}  {ratio:.1f} pings a request")
+        spent, asked = cpu_seconds(process.pid) - spent, answered(port) - asked
+        each = f"{1e3 * spent / max(asked, 1):.2f} ms of processor a request"
+        print(f"recommend {clients:3} clients  {_line(found)}  {each}")
     process.terminate()
 
 

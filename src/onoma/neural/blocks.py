@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,29 @@ class CausalBlock(nn.Module):
         q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = _causal_attention(q, k, v)
         x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
+        return self._feed(x)
+
+    def last(self, x: Tensor, ends: Tensor) -> Tensor:
+        """What :meth:`forward` gives at one place of each row, float[b, width]; a few times faster.
+
+        Args:
+            x: float[b, l, width].
+            ends: int64[b], the places.
+        """
+        b, length, width = x.shape
+        rows = torch.arange(b, device=x.device)
+        normed = self.before_attention(x)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(normed[rows, ends], weight[:width], bias[:width])
+        kv = F.linear(normed, weight[width:], bias[width:])
+        k, v = kv.view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = torch.arange(length, device=x.device) <= ends[:, None]
+        mixed = F.scaled_dot_product_attention(
+            q.view(b, self.heads, 1, -1), k, v, attn_mask=seen[:, None, None, :]
+        )
+        return self._feed(x[rows, ends] + self.dropout(self.mix(mixed.reshape(b, width))))
+
+    def _feed(self, x: Tensor) -> Tensor:
         hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))
         out: Tensor = x + self.dropout(self.down(hidden))
         return out
@@ -88,3 +113,12 @@ class SequenceEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def last(self, items: Tensor, ends: Tensor) -> Tensor:
+        """Float[b, d], the states at int64[b] places; the last block computes nothing else."""
+        x = self.input_dropout(items + self.positions[: items.shape[1]])
+        *before, final = self.blocks
+        for block in before:
+            x = block(x)
+        out: Tensor = self.norm(cast(CausalBlock, final).last(x, ends))
+        return out

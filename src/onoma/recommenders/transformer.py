@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.errors import OnomaError
 from onoma.neural.batching import SequenceBatches
+from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast, device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Trainer, TrainSettings
@@ -56,6 +57,7 @@ class ItemSequenceModule(nn.Module):
     """
 
     noise: Noise
+    encoder: SequenceEncoder
     n_items: int
     settings: TransformerSettings
 
@@ -70,6 +72,10 @@ class ItemSequenceModule(nn.Module):
     @abstractmethod
     def states_of(self, vectors: Tensor) -> Tensor:
         """float[b, l, d] item vectors to float[b, l, d]."""
+
+    def last(self, items: Tensor, ends: Tensor, table: Tensor) -> Tensor:
+        """int64[b, l] item codes to float[b, d], what :meth:`states` gives at int64[b] places."""
+        return self.encoder.last(nn.functional.embedding(items, table), ends)
 
     @abstractmethod
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
@@ -171,10 +177,10 @@ class TransformerRecommender(Recommender):
             items = torch.from_numpy(
                 short.take(part).padded(self.module.n_items, width=int(lengths[part].max()))
             ).to(where)
-            states = self.module.states(items, table)  # float32: a row's answer ignores its batch
-            rows = torch.arange(len(part), device=where)
             ends = torch.from_numpy(lengths[part] - 1).to(where)
-            out[torch.from_numpy(part).to(where)] = states[rows, ends].float()
+            # float32: a row's answer ignores its batch
+            states = self.module.last(items, ends, table)
+            out[torch.from_numpy(part).to(where)] = states.float()
         return out
 
     def item_table(self) -> Tensor:

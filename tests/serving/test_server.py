@@ -1,0 +1,147 @@
+"""The real program in a process of its own: killed, swapped under load, refreshed."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onoma.errors import OnomaError
+from onoma.run import open_run
+from onoma.serving.client import Client, ServiceError
+from onoma.serving.refresh import merged, refresh
+from onoma.serving.store import Event, Record, open_store
+from onoma.serving.view import View
+
+
+class Program:
+    """``onoma serve`` on a run, started again after each kill."""
+
+    def __init__(self, run: Path, store: Path, port: int) -> None:
+        words = [sys.executable, "-m", "onoma", "serve", run, "--store", store, "--port", port]
+        self._words = [str(word) for word in (*words, "--quiet")]
+        self.client = Client(f"http://127.0.0.1:{port}", timeout=60)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
+        for _ in range(1200):
+            try:
+                self.client.call("GET", "/health/ready")
+                return
+            except OnomaError:
+                assert self.process.poll() is None, "the server left"
+                time.sleep(0.05)
+        raise AssertionError("not ready in a minute")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def program(runs: Path, tmp_path: Path, free_port: int) -> Iterator[Program]:
+    made = Program(runs / "markov", tmp_path / "store.db", free_port)
+    yield made
+    made.kill()
+
+
+def test_killed_under_load_it_keeps_every_event_it_acknowledged(
+    program: Program, tmp_path: Path
+) -> None:
+    acknowledged: set[str] = set()
+    for round_ in range(3):
+        stop = threading.Event()
+
+        def send(worker: int, round_: int = round_, stop: threading.Event = stop) -> None:
+            for turn in range(10_000):
+                if stop.is_set():
+                    return
+                ids = [f"{round_}-{worker}-{turn}-{n}" for n in range(5)]
+                rows = [{"event_id": i, "user_id": f"w{worker}", "item_id": "1"} for i in ids]
+                try:
+                    done = program.client.events(rows)
+                except OnomaError:
+                    return
+                assert done["accepted"] == 5
+                acknowledged.update(ids)
+
+        threads = [threading.Thread(target=send, args=(worker,)) for worker in range(4)]
+        [thread.start() for thread in threads]
+        time.sleep(1.0)
+        program.kill()
+        stop.set()
+        [thread.join() for thread in threads]
+        program.start()
+    kept = [event.event_id for event in open_store(tmp_path / "store.db").events()]
+    assert acknowledged <= set(kept) and len(kept) == len(set(kept)) and len(acknowledged) > 30
+    assert program.client.recommend("w1")["fallback"] is None
+
+
+def test_a_swap_under_load_fails_no_request(program: Program) -> None:
+    answers: list[str] = []
+    errors: list[Exception] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answers.append(program.client.recommend(history=["1"], k=3)["model"])
+            except Exception as error:
+                errors.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    [thread.start() for thread in threads]
+    assert program.client.swap("tiny")["name"] == "tiny"
+    time.sleep(0.3)
+    stop.set()
+    [thread.join() for thread in threads]
+    assert not errors and set(answers) == {"markov", "tiny"}
+    program.kill()
+    program.start()
+    assert program.client.models()["current"]["name"] == "tiny"
+    with pytest.raises(ServiceError) as refused:
+        program.client.swap("nothing")
+    assert refused.value.status == 404
+
+
+def test_refresh_learns_what_the_store_has(runs: Path, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s.db")
+    store.put("items", [Record("new", {"title": "New", "attributes": {"year": 2030}}),
+                        Record("260", {}, gone=True)])  # fmt: skip
+    users = [f"fresh{n}" for n in range(30)]
+    store.add_events(
+        [Event(f"{u}{i}", u, i, "view", 2_000_000_000 + n)
+         for u in users for n, i in enumerate(["1", "480", "new", "3114"])]
+        + [Event("d", "fresh0", "480", "dislike", 2_000_000_001),
+           Event("z", "fresh0", "no such", "view", 2_000_000_001)]
+    )  # fmt: skip
+    run = open_run(runs / "markov")
+    dataset, through = merged(run.dataset, store)
+    assert through == store.events()[-1].seq
+    assert dataset.n_interactions == run.dataset.n_interactions + 120 - int(
+        (run.dataset.interactions["item"] == run.dataset.item_codes(["260"])[0]).sum()
+    )
+    assert dataset.item_codes(["260"])[0] == -1 and dataset.item_codes(["new"])[0] >= 0
+    made = refresh(runs / "markov", store, quiet=True)
+    assert made.path.name == "markov+1"
+    view = View.load(made.path)
+    assert view.through == through and view.catalogue.has("new")
+    assert json.loads((made.path / "refresh.json").read_text())["from"] == "markov"
+    history = [view.catalogue.ids[code] for code in view.history("fresh3")]
+    assert history == ["1", "480", "new", "3114"]
+    with pytest.raises(OnomaError, match="nothing new"):
+        refresh(runs / "markov", open_store(tmp_path / "empty.db"))
+
+
+def test_the_client_tells_what_is_wrong(free_port: int) -> None:
+    with pytest.raises(OnomaError, match="cannot be reached"):
+        Client(f"http://127.0.0.1:{free_port}").models()
+    with pytest.raises(OnomaError, match="not an http address"):
+        Client("ftp://x")
