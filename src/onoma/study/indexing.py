@@ -47,7 +47,7 @@ INDICES: dict[str, dict[str, Any]] = {
     "rqkmeans+": {"method": "rqkmeans+"},
     "fsq": {"method": "fsq"},
     "parallel": {"method": "parallel"},
-    "rqvae-graph": {"method": "rqvae", "encoder": {"name": "smoothed", "of": "content"}},
+    "graph": {"method": "graph"},
     "letter": {"method": "letter"},
     "modal": {"method": "modal"},
     "streaming": {"method": "streaming"},
