@@ -16,6 +16,7 @@ RECOMMENDERS = {
     "graph": "onoma.recommenders.baselines.graph:GraphWalk",
     "itemknn": "onoma.recommenders.baselines.itemknn:ItemKNN",
     "ease": "onoma.recommenders.baselines.ease:EASE",
+    "multvae": "onoma.recommenders.autoencoders.multvae:MultVAE",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",

@@ -196,6 +196,7 @@ def run(
     model.fit(parts)
     model.save(folder)
     write_examples(folder, recipe, model, parts)
+    write_names(folder, model, parts)
     measure(folder, recipe, model, parts, began)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     write_report(folder)
@@ -301,6 +302,15 @@ def write_examples(folder: Path, recipe: Recipe, model: Recommender, parts: Spli
         for row in range(count)
     ]
     write_text(json.dumps(examples, indent=2, ensure_ascii=False) + "\n", folder / "examples.json")
+
+
+def write_names(folder: Path, model: Recommender, parts: Split) -> None:
+    """Write ``names.json``, the map of the report; nothing where the model spells no names."""
+    from onoma.evaluation.names_page import names_map
+
+    if (index := getattr(model, "index", None)) is not None:
+        found = names_map(index, parts.dataset, limit=1_000_000)
+        write_text(json.dumps(found, ensure_ascii=False) + "\n", folder / "names.json")
 
 
 def write_report(folder: Path) -> None:

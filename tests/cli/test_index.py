@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from onoma.indexing import METHODS
+from onoma.indexing import METHODS, ItemIndex
+from onoma.indexing.rendering import from_text, from_tokens
 
 
 def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path) -> None:
@@ -11,14 +14,46 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
                    "--out", first)  # fmt: skip
     assert made["health"]["after"]["items"] == 0
     as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", second)
-    assert as_json("index", "health", first) == made["health"]
+    judged = as_json("index", "health", first, "--rebuild-seed", 0)
+    assert {key: judged[key] for key in made["health"]} == made["health"]
+    assert judged["agreement"] == made["agreement"]
+    assert judged["agreement"]["levels"][0]["explained"] > 0.2
+    assert judged["stability"] == {"unchanged": 1, "first": 1, "mutual": 1}
+    assert judged["seconds"] == made["seconds"]["index"] and judged["peak_memory_mb"] > 10
+    other = as_json("index", "health", first, "--rebuild-seed", 5)["stability"]
+    assert other["unchanged"] < 1 and other["mutual"] < 1
+    bare = as_json("index", "health", first, "--bare")
+    assert bare["agreement"] is None and bare["levels"] == made["health"]["levels"]
+    code, text, err = onoma("index", "health", first, "--rebuild-seed", 0)
+    assert code == 0 and "bought together" in text and "100.0% of the names unchanged" in text
     rows = as_json("index", "compare", first, second)
     assert [row["method"] for row in rows] == ["rqkmeans", "semantic"]
+    assert rows[1]["explained"][0] is None and rows[1]["alike"][1] > 1.5
+    assert onoma("index", "compare", first, second)[0] == 0
     code, text, err = onoma("index", "browse", second, "--titles", 50)
     assert code == 0, err
     assert "semantic, 40 items" in text and "red lipstick number 4" in text
+    assert onoma("index", "browse", second, "--html", tmp_path / "names.html")[0] == 0
+    assert "red lipstick number 4" in (tmp_path / "names.html").read_text("utf-8")
     code, text, _ = onoma("index", "browse", first, "--prefix", "0")
     assert code == 0 and "below (0,)" in text
+
+
+def test_export_names_as_text(onoma, as_json, data: Path, tmp_path: Path) -> None:
+    names = tmp_path / "tree"
+    as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", names)
+    out = tmp_path / "names.csv"
+    assert onoma("index", "export", names, "--out", out)[0] == 0
+    index, table = ItemIndex.load(names), pl.read_csv(out, infer_schema=False)
+    assert table.columns == ["item_id", "title", "name"]
+    assert np.array_equal(from_tokens(index, table["name"].to_list()), np.arange(40))
+    items = pl.read_parquet(data / "items.parquet")["item_id"]
+    assert table["item_id"].to_list() == items.to_list()
+    assert onoma("index", "export", names, "--as", "text", "--out", tmp_path / "n.parquet")[0] == 0
+    texts = pl.read_parquet(tmp_path / "n.parquet")["name"].to_list()
+    assert np.array_equal(from_text(index, texts), np.arange(40))
+    code, _, err = onoma("index", "export", names, "--out", tmp_path / "names.txt")
+    assert code == 2 and ".csv nor .parquet" in err and not (tmp_path / "names.txt").exists()
 
 
 def test_methods_are_all_listed(as_json) -> None:

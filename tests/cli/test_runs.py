@@ -5,6 +5,7 @@ import pytest
 
 from onoma import open_run
 from onoma.cli.systems import load
+from onoma.dataset.load import load as onoma_load
 from onoma.recipe import Recipe, packaged
 
 
@@ -90,10 +91,31 @@ def test_systems_agree_with_the_recipes(as_json) -> None:
     rows = load()
     assert [row["id"] for row in rows] == [f"S{number:03}" for number in range(1, 120)]
     recipes = {name: Recipe.load(name) for name in packaged()}
-    ready = {row["id"]: row["recipe"] for row in rows if row["status"] == "ready"}
+    named = {row["id"]: row["recipe"] for row in rows if "recipe" in row}
     covered = {recipe.system: name for name, recipe in recipes.items() if recipe.system}
-    assert ready == covered
+    assert named == covered
+    for row in rows:
+        done = row.get("measured", [{"holds": [False]}])[0]
+        whole = "part" not in row and all(done["holds"])
+        assert (row["status"] == "ready") == (row["id"] in covered or whole)
     assert as_json("systems", "tiger")[0]["id"] == "S033"
+
+
+def test_what_was_measured_stands_beside_what_was_asked(onoma, data_folder: Path) -> None:
+    hashes = {"movielens": onoma_load("packaged:movielens").hash}
+    for row in (row for row in load() if "measured" in row):
+        for done in row["measured"]:
+            assert len(row["acceptance"]) == len(done["figures"]) == len(done["holds"])
+            name = done["data"]
+            if name not in hashes:
+                hashes[name] = onoma_load(str(data_folder / name)).hash
+            assert done["hash"] == hashes[name]
+        verb, *words = row["command"].removeprefix("onoma ").split()
+        assert onoma(verb, *words[: words.index("--data")], "--help")[0] == 0
+    code, text, _ = onoma("systems", "s116")
+    assert code == 0 and "recall@10 of exact search" in text and "0.484" in text
+    assert "3 of 3" in onoma("systems", "VQ")[1]
+    assert "not measured yet" in onoma("systems", "S005")[1]
 
 
 def test_doctor_measures(as_json) -> None:

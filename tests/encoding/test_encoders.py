@@ -22,6 +22,7 @@ CONFIGS = [
     {"name": "als", "dim": 8, "steps": 3},
     [{"name": "tfidf", "dim": 8}, "collaborative"],
     {"parts": ["tfidf", "collaborative"], "weights": [2, 1], "dim": 6},
+    {"name": "smoothed", "of": {"name": "tfidf", "dim": 8}},
 ]
 
 
@@ -155,7 +156,7 @@ def test_als_solves_its_equations(monkeypatch):
 def test_joined_keeps_what_one_part_knows(small_split):
     joined = encoding.build(["tfidf", "collaborative"])
     text, log = (part.encode(small_split) for part in joined.parts)
-    vectors = joined.join([text, log])
+    vectors = joined.join([text, log], small_split)
     assert (vectors.any(1) == (text.any(1) | log.any(1))).all()
     both = text.any(1) & log.any(1)
     np.testing.assert_allclose(
@@ -219,3 +220,15 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(small_split, tmp_
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("ONOMA_CACHE", str(tmp_path / "file" / "below"))
     assert len(encoding.cached(encoding.build("tfidf"), small_split)) == small_split.dataset.n_items
+
+
+def test_smoothing_draws_items_of_one_history_together_and_leaves_strangers_alone(small_split):
+    rows = [[0, 1], [0, 1], [2, 3], [2, 3]]
+    apart = replace(small_split, train=Ragged.from_rows(rows))
+    plain = encoding.build("tfidf").encode(apart)
+    mixed = encoding.build("smoothed", of="tfidf", hops=1, own=0.5).encode(apart)
+    assert mixed[0] @ mixed[1] > plain[0] @ plain[1] + 0.05
+    np.testing.assert_allclose(mixed[4:], plain[4:], atol=1e-6)
+    # One hop by hand: both users of item 0 hold items 0 and 1, all degrees are 2.
+    want = plain[0] + (plain[0] + plain[1]) / np.linalg.norm(plain[0] + plain[1])
+    np.testing.assert_allclose(mixed[0], want / np.linalg.norm(want), atol=1e-5)

@@ -29,6 +29,9 @@ METRICS = {
     "health": {
         "method": HOSTILE, "n_items": 4, "before": {"items": 2, "share": 0.5},
         "after": {"items": 0}, "levels": [{"used": 2, "size": 4, "entropy": 1.0, "evenness": 0.5}],
+        "agreement": {"error": 0.25, "levels": [
+            {"explained": 0.5, "beyond_chance": None, "alike": 2.5, "bought": 3, "follows": 4.0},
+        ]},
     },
 }  # fmt: skip
 
@@ -73,6 +76,7 @@ def test_report_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     text = write_report(tmp_path).read_text("utf-8")
     _sound(text)
     assert "<polyline" in text
+    assert "<td>50.0 %</td><td>–</td><td>2.5 x</td>" in text
     assert '<li class="yes">b</li>' in text
     for heading in ("Test", "Training", "Where it works", "Names", "Users"):
         assert f"<h2>{heading}</h2>" in text

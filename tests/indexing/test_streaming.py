@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from scipy.sparse.linalg import eigsh
 
+from onoma.dataset import split
+from onoma.dataset.load import load
+from onoma.encoding.base import unit_rows
+from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.indexing import build
+from onoma.indexing.collaborative import co_occurrence
 from onoma.indexing.streaming import StreamingIndex
 
 
-def stream_of(vectors: np.ndarray, size: int, balance: float = 1.0, beta: float = 0.5):
+def stream_of(vectors: np.ndarray, size: int, balance: float = 0.25, beta: float = 0.5):
     n = len(vectors)
     books = vectors[-size:]
     cluster = np.square(vectors[:, None] - books).sum(2).argmin(1).astype(np.int32)
@@ -36,7 +45,7 @@ def test_an_item_that_drifts_moves_and_new_items_are_named_at_once() -> None:
     centres = rng.normal(size=(8, 12)).astype(np.float32) * 4
     label = rng.integers(0, 8, 300)
     vectors = (centres[label] + rng.normal(size=(300, 12)) * 0.3).astype(np.float32)
-    stream = stream_of(vectors, 8, balance=100)
+    stream = stream_of(vectors, 8, balance=0)
     item, other = 0, int(np.flatnonzero(label != label[0])[0])
     vectors[item] = vectors[other] + 0.01
     assert stream.observe(np.array([item]), vectors[[item]]) == 1
@@ -50,6 +59,57 @@ def test_an_item_that_drifts_moves_and_new_items_are_named_at_once() -> None:
         StreamingIndex.resume(build("random").name_count(5, 0))
 
 
+def test_a_probe_scores_the_nearest_clusters_up_to_its_budget() -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(200, 6)).astype(np.float32)
+    stream = stream_of(vectors, 10)
+    queries = rng.normal(size=(7, 6)).astype(np.float32)
+    clusters = (queries @ unit_rows(stream.books).T).argsort(axis=1)[:, ::-1]
+    found = stream.probe(queries, 60)
+    assert found.shape == (7, 60)
+    for row, order in zip(found, clusters, strict=True):
+        ranked = [item for c in order for item in np.flatnonzero(stream.cluster == c)]
+        assert len(set(row)) == 60
+        full = np.cumsum(np.bincount(stream.cluster, minlength=10)[order]).searchsorted(60, "right")
+        whole = np.isin(stream.cluster[row], order[:full])
+        assert set(row[whole]) == {i for i in ranked if stream.cluster[i] in order[:full]}
+        assert set(stream.cluster[row[~whole]]) <= {order[full]}
+    assert np.array_equal(np.sort(stream.probe(queries[:1], 999)[0]), np.arange(200))
+    # A new item is among the candidates as soon as it is added.
+    new = rng.normal(size=(1, 6)).astype(np.float32)
+    stream.add(new)
+    mates = int((stream.cluster == stream.cluster[-1]).sum())
+    assert 200 in stream.probe(stream.books[stream.cluster[-1:]], mates)
+
+
+def test_on_beauty_a_tenth_of_the_items_holds_what_exact_search_finds(data_folder: Path) -> None:
+    """S062: agreement with the exact top 100, and what an even use of the clusters costs."""
+    parts = split(load(data_folder / "amazon-beauty-2014"))
+    graph = co_occurrence(parts)
+    scale = sp.diags_array(1 / np.sqrt(np.maximum(graph.sum(axis=1), 1)))
+    start = np.random.default_rng(0).random(graph.shape[0])
+    vectors = eigsh(scale @ graph @ scale, k=64, which="LA", v0=start, tol=1e-3)[1]
+    vectors = unit_rows(vectors.astype(np.float32))
+    vectors[graph.sum(axis=1) == 0] = 0
+    users = np.random.default_rng(0).choice(len(parts.train), 500, replace=False)
+    held = interactions(parts.train.take(users), len(vectors))
+    queries = np.asarray(held @ vectors, dtype=np.float32)
+    exact = np.argpartition(-(queries @ vectors.T), 100, axis=1)[:, :100]
+    budget = int(0.1 * vectors.any(axis=1).sum())
+    crowd, agreement = {}, {}
+    for balance, beta in ((0.0, 0.0), (0.25, 0.5)):
+        way = build("streaming", size=512, balance=balance, beta=beta)
+        stream = StreamingIndex.resume(way.build(parts, vectors))
+        sizes = np.bincount(stream.cluster[vectors.any(axis=1)], minlength=512)
+        crowd[balance] = sizes.max() / sizes.mean()
+        found = stream.probe(queries, budget)
+        agreement[balance] = np.mean(
+            [np.isin(e, f, assume_unique=True).mean() for e, f in zip(exact, found, strict=True)]
+        )
+    assert agreement[0.25] >= 0.95 and agreement[0.25] >= agreement[0.0] - 0.01
+    assert crowd[0.25] <= 0.75 * crowd[0.0]
+
+
 def test_balance_and_discount_even_out_the_clusters() -> None:
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(2000, 8)).astype(np.float32)
@@ -57,7 +117,7 @@ def test_balance_and_discount_even_out_the_clusters() -> None:
     popular = rng.permutation(2000)
     events = popular[np.minimum(rng.geometric(1 / 200, 30_000), 2000) - 1]
     largest = {}
-    for balance, beta in ((1e9, 0.0), (1.0, 0.5)):
+    for balance, beta in ((0.0, 0.0), (0.25, 0.5)):
         stream = stream_of(vectors, 32, balance, beta)
         for start in range(0, len(events), 500):
             items = events[start : start + 500]

@@ -7,20 +7,24 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from onoma.dataset import Dataset, Ragged, Split, split
-from onoma.errors import OnomaError
+from onoma.errors import MissingColumn, OnomaError
 from onoma.indexing import ItemIndex, build
+from onoma.indexing.collaborative import co_occurrence, rewired
 
 METHODS = [
     ("independent", {}),
     ("sequential", {"size": 4}),
     ("collaborative", {"clusters": 3, "leaf": 6}),
     ("semantic", {}),
+    ("title", {"words": 2, "common": 2}),
     ("hybrid", {"first": {"method": "collaborative", "clusters": 3, "leaf": 6}}),
     ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
     ("hybrid", {"first": "sequential"}),
     ("streaming", {"size": 6, "batch": 16}),
+    ("graph", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
     ("letter", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
 ]
 
@@ -96,6 +100,22 @@ def test_collaborative_clusters_find_planted_groups_and_the_control_does_not() -
     assert worse < 0.7
 
 
+def test_the_control_keeps_every_degree_and_forgets_who_meets_whom(small_split: Split) -> None:
+    graph = co_occurrence(small_split)
+    other = rewired(graph, seed=0)
+    assert np.array_equal(other.sum(axis=1), graph.sum(axis=1)) and (other.diagonal() == 0).all()
+    assert abs(other - other.T).sum() == 0
+    assert abs(other - graph).sum() > 0.5 * graph.sum()
+    assert abs(other - rewired(graph, seed=0)).sum() == 0 < abs(other - rewired(graph, 1)).sum()
+    names = [
+        build("collaborative", clusters=3, leaf=6, control=control).build(small_split).codes
+        for control in (False, True)
+    ]
+    assert not np.array_equal(*names)
+    star = sp.csr_array(np.array([[0, 3, 3], [3, 0, 0], [3, 0, 0]]))
+    assert np.array_equal(rewired(star, 0).toarray(), star.toarray())  # the only graph there is
+
+
 def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
     data, group = planted()
     catalogue = pl.concat([data.items.select("item_id"), pl.DataFrame({"item_id": ["new"]})])
@@ -154,3 +174,24 @@ def test_semantic_trees_and_flat_tags() -> None:
     with pytest.raises(OnomaError, match="no column 'genre'"):
         data, _ = planted()
         build("semantic", column="genre").build(split(data))
+
+
+def test_titles_are_spelled_word_by_word() -> None:
+    titles = ["Red soap, large", "red Soap", "red rose", "a unicum", None, "SOAP"]
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(6)], "title": titles})
+    log = pl.DataFrame({"user_id": ["u"] * 6, "item_id": items["item_id"], "timestamp": range(6)})
+    parts = split(Dataset.construct(log, items, name="shop"))
+    index = build("title", words=2, common=2).build(parts)
+    words = index.meta["vocabulary"]
+    assert words == [["red", "soap"], ["soap"]]
+    order = [parts.dataset.item_codes([f"i{n}"])[0] for n in range(6)]
+    prefixes = index.codes[order, :2].tolist()
+    assert prefixes[0] == prefixes[1] == [0, 0]  # the third word is cut, "large" is rare
+    assert prefixes[2][0] == 0 and prefixes[2][1] >= 1  # "rose" is rare: a counter follows "red"
+    assert prefixes[3][0] >= 2 and prefixes[4][0] >= 2  # nothing to say but a counter
+    assert len(np.unique(index.codes, axis=0)) == 6
+    with pytest.raises(OnomaError, match="no column 'headline'"):
+        build("title", column="headline").build(parts)
+    bare = split(Dataset.construct(log, items.with_columns(title=pl.lit("?!")), name="bare"))
+    with pytest.raises(MissingColumn, match="no word"):
+        build("title").build(bare)

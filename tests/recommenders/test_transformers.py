@@ -1,6 +1,7 @@
 """SASRec and the flagship: the shared suite, then what is particular to them."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conformance import Conformance
@@ -10,6 +11,7 @@ from onoma.neural.beam import exhaustive
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.popular import MostPopular
 from onoma.recommenders.generative.flagship import Flagship
+from onoma.recommenders.generative.packed import Packed
 from onoma.recommenders.sequential.sasrec import SASRec
 from onoma.recommenders.tuning import validation_ndcg
 
@@ -18,6 +20,16 @@ QUICK = {"epochs": 30, "batch_tokens": 128, "lr": 5e-3, "valid_every": 10}
 
 def sasrec(**settings):
     return SASRec(width=16, train=QUICK, quiet=True, **settings)
+
+
+def packed(**settings):
+    # Names by content say nothing of the ring; those of the log do.
+    settings = {
+        "encoder": {"name": "collaborative", "dim": 8},
+        "index": {"method": "rqkmeans", "levels": 2, "size": 8},
+        **settings,
+    }
+    return Packed(width=16, heads=2, depth_width=16, train=QUICK, quiet=True, **settings)
 
 
 def flagship(**settings):
@@ -31,6 +43,11 @@ def flagship(**settings):
 class TestSASRec(Conformance):
     def make(self):
         return sasrec()
+
+
+class TestPacked(Conformance):
+    def make(self):
+        return packed()
 
 
 class TestSampledSASRec(Conformance):
@@ -48,7 +65,7 @@ def fitted(small_split):
     return flagship().fit(small_split)
 
 
-@pytest.mark.parametrize("make", [sasrec, flagship])
+@pytest.mark.parametrize("make", [sasrec, packed, flagship])
 def test_learns_the_ring(make, small_split):
     popular = validation_ndcg(MostPopular().fit(small_split), small_split.valid)
     assert validation_ndcg(make().fit(small_split), small_split.valid) > popular + 0.05
@@ -90,3 +107,26 @@ def test_loaded_modes_agree(fitted, small_split, tmp_path):
     for mode in fitted.modes:
         want, got = (m.recommend(requests, 5, mode=mode) for m in (fitted, again))
         assert np.array_equal(want.items, got.items)
+
+
+def test_unseen_items_are_answered_when_a_share_is_theirs(small_split, tmp_path):
+    cold = np.flatnonzero(small_split.train_counts == 0)
+    asked = Requests.of(small_split.test)
+    model = packed(unseen=0.2).fit(small_split)
+    items = model.recommend(asked, 10).items
+    held = np.isin(items, cold).sum(axis=1)
+    plain = packed().fit(small_split).recommend(asked, 10).items
+    assert held.max() <= 2 and held.sum() > 2 * np.isin(plain, cold).sum()
+    model.save(tmp_path)
+    assert (Packed.load(tmp_path, small_split.dataset).recommend(asked, 10).items == items).all()
+
+
+def test_a_new_item_is_spelled_at_once_where_unseen_items_have_a_share(small_split):
+    words = {"name": "tfidf", "dim": 8, "min_df": 1}
+    model = packed(unseen=0.5, encoder=words).fit(small_split)
+    catalogue = small_split.dataset.items
+    news = catalogue.head(1).with_columns(item_id=pl.lit("new"))
+    more = model.extend(catalogue, news)
+    asked = Requests(Ragged.from_rows([[i] for i in range(30)]))
+    assert (more.recommend(asked, 10).items == len(catalogue)).any()
+    assert not (model.recommend(asked, 10).items == len(catalogue)).any()

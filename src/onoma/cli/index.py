@@ -5,29 +5,29 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from onoma.cli import show
+from onoma.cli.browse import EXAMPLES, browse
+from onoma.cli.named import Named
 from onoma.errors import OnomaError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.tree import Tree
-
-    from onoma.dataset import Dataset
-    from onoma.indexing import ItemIndex
 
 app = typer.Typer(
     help="Build, judge and look at names.", add_completion=False, no_args_is_help=True
 )
 _Path = Annotated[Path, typer.Argument(metavar="DIR", help="A run or index directory.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Form(StrEnum):
+    """How a name is written."""
+
+    tokens = "tokens"
+    text = "text"
 
 
 @app.callback()
@@ -66,13 +66,14 @@ def build(
     way = indexing.build(method, **how)
     parts = split(load(data))
     began = time.monotonic()
-    vectors = None if encoder is None else encoding.build(encoder).encode(parts)
+    vectors = None if encoder is None else encoding.cached(encoding.build(encoder), parts)
     encoded = time.monotonic()
     made = way.build(parts, vectors, seed)
     source = {
         "data": data if data.startswith("packaged:") else str(Path(data).resolve()),
         "hash": parts.dataset.hash,
         "encoder": encoder,
+        "settings": how,
         "seconds": {
             "encode": round(encoded - began, 2),
             "index": round(time.monotonic() - encoded, 2),
@@ -80,11 +81,12 @@ def build(
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     replace(made, meta={**made.meta, "source": source}).save(out)
-    report = made.health()
+    report, agreement = made.health(), indexing.Agreement.of(made, parts, vectors)
     if json:
-        show.emit({**source, "health": report.to_dict()})
+        show.emit({**source, "health": report.to_dict(), "agreement": agreement.to_dict()})
         return
     show.print_table(report.table())
+    show.print_table(agreement.table())
     seconds = source["seconds"]
     typer.echo(f"{made.n_items:,} items named in {seconds['index']} s (encoding "
                f"{seconds['encode']} s): {out}")  # fmt: skip
@@ -115,54 +117,88 @@ def methods(json: _Json = False) -> None:
 
 @app.command(
     epilog="Examples:\n\nonoma index health runs/flagship-movielens\n\n"
-    "onoma index health runs/flagship-movielens --json"
+    "onoma index health names/rq --rebuild-seed 1 --json"
 )
-def health(path: _Path, json: _Json = False) -> None:
-    """Collisions, use and entropy of each level, balance of the prefixes."""
-    from onoma.indexing import Health
+def health(
+    path: _Path,
+    bare: Annotated[bool, typer.Option("--bare", help="Judge the names alone; read no data.")] = (
+        False
+    ),
+    rebuild_seed: Annotated[
+        int | None, typer.Option(help="Name the data again from this seed and compare.", min=0)
+    ] = None,
+    json: _Json = False,
+) -> None:
+    """Collisions, use and balance of the codes; what a prefix tells of the items.
 
-    report = Health.of(_load(path))
+    The second part reads the data that the names were made from: the variance of the item vectors
+    that prefixes explain, and how much more often than chance items of one prefix have like
+    categories, are bought together or follow each other. --rebuild-seed adds what another seed
+    would change.
+    """
+    from onoma.indexing import Agreement, Health, Stability
+
+    named = Named(path)
+    report = Health.of(named.index)
+    agreement = stability = None
+    if not bare and named.known:
+        agreement = Agreement.of(named.index, named.split, named.vectors)
+    if rebuild_seed is not None:
+        stability = Stability.between(named.index, named.again(rebuild_seed))
     if json:
-        show.emit(report.to_dict())
-    else:
-        show.print_table(report.table())
+        show.emit(
+            {
+                **report.to_dict(),
+                "agreement": None if agreement is None else agreement.to_dict(),
+                "stability": None if stability is None else stability.to_dict(),
+                **named.cost,
+            }
+        )
+        return
+    show.print_table(report.table())
+    if agreement is not None:
+        show.print_table(agreement.table())
+    elif not bare:
+        typer.echo("the index does not say what data it names: judged by itself")
+    if stability is not None:
+        typer.echo(stability.line())
+    cost = named.cost
+    if cost["seconds"] is not None:
+        peak = f", peak memory of the process {cost['peak_memory_mb']:,} MB"
+        typer.echo(f"named in {cost['seconds']} s{peak if cost['peak_memory_mb'] else ''}")
+
+
+app.command(epilog="\n\n".join(("Examples:", *EXAMPLES)))(browse)
 
 
 @app.command(
-    epilog="Examples:\n\nonoma index browse runs/flagship-movielens\n\n"
-    "onoma index browse names/cid --prefix 3,0 --branches 20 --titles 5"
+    epilog="Examples:\n\nonoma index export names/rq --out names.csv\n\n"
+    "onoma index export runs/flagship-movielens --as text --out names.parquet"
 )
-def browse(
+def export(
     path: _Path,
-    prefix: Annotated[
-        str | None, typer.Option(help="Show what lies below these codes, such as 17,203.")
-    ] = None,
-    depth: Annotated[int, typer.Option(help="Levels below the prefix.", min=1)] = 2,
-    branches: Annotated[int, typer.Option(help="Largest branches of a node.", min=1)] = 8,
-    titles: Annotated[int, typer.Option(help="Titles of a leaf.", min=0)] = 3,
+    out: Annotated[Path, typer.Option(help="A .csv or .parquet file.")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--as", help="New tokens such as <a_17><b_203>, or plain text such as item_17-203."
+        ),
+    ] = Form.tokens,
 ) -> None:
-    """The tree of names with titles, largest branches first."""
-    import numpy as np
-    from rich.console import Console
-    from rich.tree import Tree
+    """Write item_id, title and name of every item, for a language model to learn."""
+    import polars as pl
 
-    made, dataset = _load(path), _dataset(path)
-    try:
-        codes = [int(code) for code in (prefix or "").split(",") if code.strip()]
-    except ValueError:
-        raise OnomaError(
-            f"{prefix!r} is not codes", where="--prefix", fix="Such as 17,203"
-        ) from None
-    below = (made.codes[:, : len(codes)] == np.array(codes, dtype=np.int32)).all(axis=1)
-    items = np.flatnonzero(below)
-    if not len(items):
-        raise OnomaError(f"no name begins with {prefix}", where=str(path))
-    counts = np.zeros(made.n_items, dtype=np.int64)
-    np.add.at(counts, dataset.interactions["item"].to_numpy(), 1)
-    head = f"{made.method}, {len(items):,} items" + (f" below {tuple(codes)}" if codes else "")
-    tree = Tree(head)
-    _grow(tree, made, dataset, items, len(codes), depth, branches, titles, counts)
-    Console().print(tree, highlight=False, markup=False)
+    from onoma.dataset.files import write_csv, write_parquet
+    from onoma.indexing import rendering
+
+    write = {".csv": write_csv, ".parquet": write_parquet}.get(out.suffix.lower())
+    if write is None:
+        raise OnomaError(f"{out.suffix or 'no ending'}: neither .csv nor .parquet", where=str(out))
+    named = Named(path)
+    items = named.dataset.items.select("item_id", "title")
+    said = rendering.as_text if form is Form.text else rendering.as_tokens
+    write(items.with_columns(name=pl.Series(said(named.index))), out)
+    typer.echo(f"{items.height:,} names: {out}")
 
 
 @app.command(epilog="Example:\n\nonoma index compare names/rq names/cid runs/flagship-movielens")
@@ -175,9 +211,11 @@ def compare(
 
     rows = []
     for path in paths:
-        made = _load(path)
+        named = Named(path)
+        made = named.index
         report = Health.of(made)
         last = report.levels[-1]
+        tells = _tells(named)
         rows.append(
             {
                 "index": str(path),
@@ -189,7 +227,8 @@ def compare(
                 "collisions_after": report.after.share,
                 "largest_first": report.levels[0].largest,
                 "prefixes": last.prefixes,
-                "seconds": made.meta.get("source", {}).get("seconds", {}).get("index"),
+                **tells,
+                **named.cost,
             }
         )
     if json:
@@ -202,78 +241,29 @@ def compare(
             " ".join(f"{share:.0%}" for share in row["used"]),
             " ".join(f"{share:.2f}" for share in row["evenness"]),
             f"{row['collisions_before']:.1%}", f"{row['collisions_after']:.1%}",
-            row["largest_first"], "–" if row["seconds"] is None else row["seconds"],
+            row["largest_first"],
+            " ".join(_or_dash(share, "{:.0%}") for share in row["beyond_chance"]),
+            " ".join(_or_dash(ratio, "{:.1f}") for ratio in row["follows"]),
+            _or_dash(row["seconds"], "{}"), _or_dash(row["peak_memory_mb"], "{:,}"),
         ]  # fmt: skip
 
     head = ["index", "method", "sizes", "used", "evenness", "collide before", "after",
-            "largest branch", "seconds"]  # fmt: skip
+            "largest branch", "explained", "next item x", "seconds", "peak MB"]  # fmt: skip
     show.print_table(show.grid("", head, [line(row) for row in rows]))
 
 
-def _load(path: Path) -> ItemIndex:
-    folder = path if (path / "index.json").is_file() else path / "index"
-    if not (folder / "index.json").is_file():
-        raise OnomaError(
-            "no names here (index/index.json is missing)", where=str(path),
-            fix="Only recommenders that spell names have an index",
-        )  # fmt: skip
-    from onoma.indexing import ItemIndex
+def _tells(named: Named) -> dict[str, list[float | None]]:
+    """What each length of prefix tells of the items, where the data is known."""
+    from dataclasses import fields
 
-    return ItemIndex.load(folder)
+    from onoma.indexing.agreement import Agreement, LevelAgreement
 
-
-def _dataset(path: Path) -> Dataset:
-    """The data an index was built on."""
-    from onoma.dataset.load import load
-    from onoma.run import open_run
-
-    if (path / "recipe.yaml").is_file():
-        return open_run(path).dataset
-    source = _load(path).meta.get("source")
-    if not isinstance(source, dict) or not isinstance(source.get("data"), str):
-        raise OnomaError("the index does not say what data it names", where=str(path))
-    dataset = load(source["data"])
-    if dataset.hash != source.get("hash"):
-        raise OnomaError(
-            "the data changed since the index was built", where=str(path), fix="Build it again"
-        )
-    return dataset
+    levels: tuple[LevelAgreement, ...] = ()
+    if named.known:
+        levels = Agreement.of(named.index, named.split, named.vectors).levels
+    keys = [field.name for field in fields(LevelAgreement) if field.name != "prefixes"]
+    return {key: [getattr(level, key) for level in levels] for key in keys}
 
 
-def _grow(
-    tree: Tree,
-    made: ItemIndex,
-    dataset: Dataset,
-    items: NDArray[np.int64],
-    level: int,
-    depth: int,
-    branches: int,
-    titles: int,
-    counts: NDArray[np.int64],
-) -> None:
-    """Hang the branches below a node, largest first; at the end the most common titles."""
-    import numpy as np
-
-    last = depth == 0 or level >= made.depth or len(items) <= max(titles, 1)
-    if last:
-        common = items[np.argsort(-counts[items], kind="stable")][:titles]
-        for title in _named(dataset, common):
-            tree.add(title)
-        if len(items) > titles:
-            tree.add(f"… {len(items) - titles:,} more items")
-        return
-    codes, sizes = np.unique(made.codes[items, level], return_counts=True)
-    order = np.argsort(-sizes, kind="stable")
-    for place in order[:branches]:
-        code = int(codes[place])
-        label = "(ends here)" if code < 0 else f"{code}"
-        node = tree.add(f"{label}  {int(sizes[place]):,} items")
-        inside = items[made.codes[items, level] == code]
-        _grow(node, made, dataset, inside, level + 1, depth - 1, branches, titles, counts)
-    if len(order) > branches:
-        rest = int(sizes[order[branches:]].sum())
-        tree.add(f"… {len(order) - branches:,} more branches, {rest:,} items")
-
-
-def _named(dataset: Dataset, items: NDArray[np.int64]) -> Sequence[str]:
-    return [str(title) for title in dataset.titles(items)]
+def _or_dash(value: object, form: str) -> str:
+    return "–" if value is None else form.format(value)

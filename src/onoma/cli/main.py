@@ -71,6 +71,15 @@ VERBS = {
             "onoma recommend runs/flagship-movielens --history 50,181,172 -k 5 --json",
         ),
     ),
+    "explain": Verb(
+        "onoma.cli.explain:explain",
+        "Why a run recommends an item to a user or a bare history.",
+        (
+            "onoma explain runs/flagship-movielens --user 42",
+            "onoma explain runs/flagship-movielens --history 50,181 --item 172 --json",
+            "onoma explain runs/sasrec-movielens --user 42 --method leave-one-out",
+        ),
+    ),
     "serve": Verb(
         "onoma.cli.serve:serve",
         "Answer over HTTP: recommendations, search, live events and items.",
@@ -93,12 +102,17 @@ VERBS = {
     "systems": Verb(
         "onoma.cli.systems:systems",
         "The published systems: status, recipe and figures.",
-        ("onoma systems", "onoma systems tiger", "onoma systems --status ready --json"),
+        ("onoma systems", "onoma systems S116", "onoma systems --status ready --json"),
     ),
     "demo": Verb(
         "onoma.cli.run:demo",
         "Train the flagship and the baselines on MovieLens and compare them.",
         ("onoma demo", "onoma demo --out runs/demo"),
+    ),
+    "mcp": Verb(
+        "onoma.cli.mcp:mcp",
+        "Offer a run to assistants: recommend, search, similar, explain over MCP on stdio.",
+        ("onoma mcp runs/flagship-movielens",),
     ),
     "doctor": Verb(
         "onoma.cli.doctor:doctor",

@@ -12,6 +12,9 @@ from onoma.cli import show
 from onoma.errors import OnomaError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from onoma.dataset import Dataset, Ragged
 
 
@@ -34,22 +37,13 @@ def recommend(
     """What a run answers to a user or a bare history."""
     if (user is None) == (history is None):
         raise OnomaError("give either --user or --history", where="recommend")
-    import numpy as np
-
     from onoma.recommenders import Requests
     from onoma.run import open_run
 
     opened = open_run(path)
     dataset = opened.dataset
-    known, users = None, None
-    if user is not None:
-        code = dataset.user_code(user)
-        if code < 0:
-            raise OnomaError(f"no user {user!r} in {dataset.name}", where="--user")
-        known, users = _log_of(dataset, code), np.array([code], dtype=np.int32)
-    else:
-        known = _codes(dataset, history or "", "--history")
-    banned = _codes(dataset, exclude, "--exclude") if exclude else None
+    known, users = asked(dataset, user, history)
+    banned = codes_of(dataset, exclude, "--exclude") if exclude else None
     model = opened.recommender
     if mode is not None and mode not in model.modes:
         raise OnomaError(
@@ -84,18 +78,23 @@ def recommend(
     show.print_table(show.grid("", ["", "id", "title", "score"], rows))
 
 
-def _log_of(dataset: Dataset, user: int) -> Ragged:
-    """One row: everything the user did, oldest first, file order among equal times."""
-    import polars as pl
+def asked(
+    dataset: Dataset, user: str | None, history: str | None
+) -> tuple[Ragged, NDArray[np.int32] | None]:
+    """One row of item codes from ``--user`` or ``--history``, and the user's code if known."""
+    import numpy as np
 
     from onoma.dataset import Ragged
 
-    log = dataset.interactions.filter(pl.col("user") == user)
-    log = log.sort("timestamp", maintain_order=True, nulls_last=False)
-    return Ragged.from_rows([log["item"].to_numpy()])
+    if user is None:
+        return codes_of(dataset, history or "", "--history"), None
+    code = dataset.user_code(user)
+    if code < 0:
+        raise OnomaError(f"no user {user!r} in {dataset.name}", where="--user")
+    return Ragged.from_rows([dataset.history(code)]), np.array([code], dtype=np.int32)
 
 
-def _codes(dataset: Dataset, words: str, where: str) -> Ragged:
+def codes_of(dataset: Dataset, words: str, where: str) -> Ragged:
     """One row of item codes from ``a,b,c``."""
     from onoma.dataset import Ragged
 

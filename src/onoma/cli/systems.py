@@ -14,7 +14,15 @@ STATUSES = ("planned", "ready")
 
 
 def load() -> list[dict[str, Any]]:
-    """The rows of ``systems.yaml``: id, name, paper, kind, status, and recipe where one exists."""
+    """The rows of ``systems.yaml``.
+
+    Every row has ``id``, ``name``, ``paper``, ``kind`` and ``status``; ``recipe`` where one covers
+    it. A system whose target was measured has ``acceptance`` (the target, a line each),
+    ``command`` (what measures it), ``part`` (what of the system that is, where it is not all) and
+    ``measured``: rows of ``data``, ``hash`` (of the data), ``date``, ``note``, ``figures`` and
+    ``holds``, the first that of the command. A system is ready when a recipe covers it or when a
+    command measures all of it and all holds.
+    """
     import yaml
 
     rows = yaml.safe_load(files("onoma").joinpath("systems.yaml").read_text("utf-8"))
@@ -23,7 +31,10 @@ def load() -> list[dict[str, Any]]:
 
 def systems(
     word: Annotated[
-        str | None, typer.Argument(help="Only systems whose id, name, paper or kind has it.")
+        str | None,
+        typer.Argument(
+            help="Only systems whose id, name, paper or kind has it; an id shows all of one."
+        ),
     ] = None,
     status: Annotated[str | None, typer.Option(help="planned or ready.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -48,12 +59,15 @@ def systems(
         return
     if not rows:
         raise OnomaError("no system matches", where=word or "systems")
+    if len(rows) == 1 and word is not None and rows[0]["id"].lower() == word.lower():
+        _whole(rows[0])
+        return
     table = show.grid(
         "",
-        ["id", "name", "kind", "status", "recipe", "published"],
+        ["id", "name", "kind", "status", "recipe", "published", "measured"],
         [
             [row["id"], row["name"], row["kind"], row["status"], row.get("recipe") or "–",
-             headline(row["published"]) or "–"]
+             headline(row["published"]) or "–", tally(row) or "–"]
             for row in rows
         ],
     )  # fmt: skip
@@ -62,6 +76,42 @@ def systems(
     show.print_table(table)
     ready = sum(row["status"] == "ready" for row in rows)
     typer.echo(f"\n{len(rows)} systems, {ready} ready")
+
+
+def tally(row: dict[str, Any]) -> str:
+    """How much of what was asked its command measures: ``3 of 3 on amazon-beauty-2014 (index)``."""
+    if not row.get("measured"):
+        return ""
+    part = f" ({row['part']})" if row.get("part") else ""
+    first = row["measured"][0]
+    return f"{sum(first['holds'])} of {len(first['holds'])} on {first['data']}{part}"
+
+
+def _whole(row: dict[str, Any]) -> None:
+    """All that is known of one system."""
+    typer.echo(f"{row['id']} {row['name']}: {row['paper']}\n{row['kind']}; {row['status']}")
+    if row.get("recipe"):
+        typer.echo(f"recipe: onoma run {row['recipe']} --data DIR")
+    for data, sources in row["published"].items():
+        for source, figures in sources.items():
+            told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+            typer.echo(f"published on {data}, {source}: {told}")
+    if row.get("command"):
+        part = f" ({row['part']} only)" if row.get("part") else ""
+        typer.echo(f"measured by{part}: {row['command']}")
+    for done in row.get("measured", []):
+        title = f"{done['data']}, data {done['hash']}, {done['date']}"
+        if done.get("note"):
+            title += f", {done['note']}"
+        lines = [
+            [asked, figure, "yes" if holds else "no"]
+            for asked, figure, holds in zip(
+                row["acceptance"], done["figures"], done["holds"], strict=True
+            )
+        ]
+        show.print_table(show.grid(title, ["asked", "measured", "holds"], lines))
+    if not row.get("measured"):
+        typer.echo("not measured yet")
 
 
 def published(recipe: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -167,6 +167,12 @@ class Dataset:
         """The code of a user, or -1."""
         return self._user_code.get(str(user_id), -1)
 
+    def history(self, user: int) -> NDArray[np.int32]:
+        """int32[l], all that a user code did, oldest first; the file's order among equal times."""
+        log = self.interactions.filter(pl.col("user") == user)
+        log = log.sort("timestamp", maintain_order=True, nulls_last=False)
+        return log["item"].to_numpy().astype(np.int32)
+
     def titles(self, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """Titles for people to read; an item without one shows its id."""
         table = self.items.select(pl.coalesce("title", "item_id")).to_series()

@@ -74,3 +74,9 @@ def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
     """Write a table as Zstandard Parquet in one step."""
     with replacing(Path(path)) as beside:
         frame.write_parquet(beside, compression="zstd")
+
+
+def write_csv(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write a table as CSV with a header in one step."""
+    with replacing(Path(path)) as beside:
+        frame.write_csv(beside)

@@ -65,6 +65,11 @@ class Ragged:
         lengths = self.lengths[rows]
         return self._gather(self.offsets[rows], lengths)
 
+    def where(self, kept: NDArray[np.bool_]) -> Ragged:
+        """The values that a bool[total] keeps, in their rows."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return Ragged(offsets.astype(np.int64), self.values[kept])
+
     def slice(self, start: int, stop: int) -> Ragged:
         """Rows ``start`` to ``stop`` as a view."""
         offsets = self.offsets[start : stop + 1]

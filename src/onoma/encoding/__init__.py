@@ -19,6 +19,7 @@ ENCODERS: dict[str, str] = {
     "collaborative": "onoma.encoding.collaborative:Cooccurrence",
     "als": "onoma.encoding.als:ALS",
     "joined": "onoma.encoding.joined:Joined",
+    "smoothed": "onoma.encoding.smoothed:Smoothed",
 }
 
 __all__ = ["ENCODERS", "Encoder", "LogEncoder", "TextEncoder", "build", "cached"]

@@ -108,10 +108,15 @@ class LogEncoder(Encoder):
 
     def fingerprint(self, split: Split) -> str:
         """A hash of the training sequences and the catalogue's size."""
-        digest = hashlib.sha256(str(split.dataset.n_items).encode())
-        digest.update(np.ascontiguousarray(split.train.offsets, dtype=np.int64).tobytes())
-        digest.update(np.ascontiguousarray(split.train.values, dtype=np.int64).tobytes())
-        return digest.hexdigest()
+        return log_fingerprint(split)
+
+
+def log_fingerprint(split: Split) -> str:
+    """Hex digits over the training sequences and the catalogue's size."""
+    digest = hashlib.sha256(str(split.dataset.n_items).encode())
+    digest.update(np.ascontiguousarray(split.train.offsets, dtype=np.int64).tobytes())
+    digest.update(np.ascontiguousarray(split.train.values, dtype=np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

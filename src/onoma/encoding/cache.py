@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from onoma.dataset import Split
 from onoma.dataset.files import replacing
 from onoma.encoding.base import Encoder
-from onoma.encoding.joined import Joined
+from onoma.encoding.joined import Composite
 from onoma.errors import OnomaError
 
 _VERSION = 1  # raise when an encoder's arithmetic changes
@@ -40,8 +40,8 @@ def folder() -> Path:
 def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
     """The encoder's vectors, from :func:`folder` when they are there, computed and kept when not.
 
-    The parts of a joined encoder are kept one by one. A file that cannot be read is replaced; where
-    none can be written, nothing is kept.
+    Of an encoder made of others the parts are kept, one by one. A file that cannot be read is
+    replaced; where none can be written, nothing is kept.
 
     Args:
         encoder: the encoder.
@@ -53,9 +53,9 @@ def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
     Raises:
         OnomaError: the encoder returned rows that are not finite or not one an item.
     """
-    if isinstance(encoder, Joined):
+    if isinstance(encoder, Composite):
         views = [cached(part, split) for part in encoder.parts]
-        return _checked(encoder, encoder.join(views), split)
+        return _checked(encoder, encoder.join(views, split), split)
     path = folder() / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
     try:
         vectors = load_file(path)["vectors"]

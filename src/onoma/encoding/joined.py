@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,30 @@ from onoma.encoding.svd import truncated_svd
 from onoma.errors import OnomaError
 
 
-class Joined(Encoder):
+class Composite(Encoder):
+    """Made of other encoders' vectors, which a cache may hold.
+
+    Attributes:
+        parts: the others.
+    """
+
+    parts: list[Encoder]
+
+    @abstractmethod
+    def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
+        """float32[n_items, dim] from one float32[n_items, d] a part."""
+
+    def encode(self, split: Split) -> NDArray[np.float32]:
+        """Encode by every part and join."""
+        return self.join([part.encode(split) for part in self.parts], split)
+
+    def fingerprint(self, split: Split) -> str:
+        """A hash of the parts' own."""
+        prints = " ".join(part.fingerprint(split) for part in self.parts)
+        return hashlib.sha256(prints.encode()).hexdigest()
+
+
+class Joined(Composite):
     """Concatenates the unit vectors of other encoders, each times its weight.
 
     An item that one part knows nothing about keeps the other parts; rows have unit length again
@@ -50,10 +74,9 @@ class Joined(Encoder):
         parts = [{"name": part.name, **part.settings()} for part in self.parts]
         return {"parts": parts, "weights": self.weights, "dim": self.dim}
 
-    def fingerprint(self, split: Split) -> str:
-        """A hash of the parts' own."""
-        prints = " ".join(part.fingerprint(split) for part in self.parts)
-        return hashlib.sha256(prints.encode()).hexdigest()
+    def join(self, views: Sequence[NDArray[np.float32]], split: Split) -> NDArray[np.float32]:
+        """Side by side, then the principal directions."""
+        return self._beside(views)
 
     def encode_new(
         self, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
@@ -73,14 +96,9 @@ class Joined(Encoder):
         told = sum(view.shape[1] for view in views.values())
         for part in silent:
             views[part] = part.encode_new(catalogue, items, None if width is None else width - told)
-        return self.join([views[part] for part in self.parts])
+        return self._beside([views[part] for part in self.parts])
 
-    def encode(self, split: Split) -> NDArray[np.float32]:
-        """Encode by every part and join."""
-        return self.join([part.encode(split) for part in self.parts])
-
-    def join(self, views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """float32[n_items, dim] from one float32[n_items, d] a part."""
+    def _beside(self, views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         weighted = [unit_rows(v) * np.float32(w) for v, w in zip(views, self.weights, strict=True)]
         side = np.concatenate(weighted, axis=1)
         if self.dim is None or self.dim >= side.shape[1]:

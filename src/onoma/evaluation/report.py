@@ -9,6 +9,7 @@ from typing import Any
 
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
+from onoma.evaluation.names_page import names_section, names_style
 from onoma.evaluation.report_page import (
     Dot,
     Markup,
@@ -32,8 +33,8 @@ _MODES = {"generate": "generate", "rank": "rank", "generate_then_rank": "generat
 def write_report(folder: str | Path) -> Path:
     """Render ``report.html`` from the files of a run directory.
 
-    Reads ``metrics.json`` (needed) and ``log.jsonl``, ``examples.json``, ``recipe.yaml`` (where
-    they are).
+    Reads ``metrics.json`` (needed) and ``log.jsonl``, ``examples.json``, ``names.json``,
+    ``recipe.yaml`` (where they are).
 
     Raises:
         OnomaError: no readable ``metrics.json``.
@@ -47,7 +48,10 @@ def write_report(folder: str | Path) -> Path:
     text = recipe.read_text("utf-8") if recipe.is_file() else ""
     rows = _log(folder / "log.jsonl")
     target = folder / "report.html"
-    write_text(render(metrics, rows, examples if isinstance(examples, list) else [], text), target)
+    names = _json(folder / "names.json")
+    whole = isinstance(names, dict) and {"titles", "codes", "n_items"} <= set(names)
+    users = examples if isinstance(examples, list) else []
+    write_text(render(metrics, rows, users, text, names if whole else None), target)
     return target
 
 
@@ -56,8 +60,9 @@ def render(
     log: Sequence[Mapping[str, Any]],
     examples: Sequence[Mapping[str, Any]],
     recipe: str,
+    names: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML."""
+    """The page as HTML; ``names`` is what :func:`onoma.evaluation.names_page.names_map` gives."""
     data = _map(metrics, "dataset")
     protocol = _map(metrics, "protocol")
     title = f"{metrics.get('recipe', 'run')} on {data.get('name', 'unnamed data')}"
@@ -77,9 +82,11 @@ def render(
             _every_metric(metrics),
             _slices(metrics),
             _health(_map(metrics, "health")),
+            names_section(names) if names else "",
             _examples(examples),
             _small_print(metrics, recipe),
         ],
+        names_style() if names else "",
     )
 
 
@@ -263,7 +270,31 @@ def _health(health: Mapping[str, Any]) -> str:
             f"name before the disambiguation level, {number(after.get('items'))} after it."
         )
     head = ["", "codes used", "entropy, bits", "evenness", "prefixes", "largest", "branching"]
-    return section("Names", table(head, rows), note=note)
+    return section("Names", table(head, rows), _agreement(_map(health, "agreement")), note=note)
+
+
+def _agreement(found: Mapping[str, Any]) -> str:
+    """What the prefixes know of the items."""
+
+    def cell(level: Mapping[str, Any], key: str, scale: float, unit: str) -> str:
+        value = level.get(key)
+        return f"{scale * value:.1f}{unit}" if isinstance(value, int | float) else "–"
+
+    rows = [
+        [
+            f"level {place}",
+            *(cell(level, key, 100, " %") for key in ("explained", "beyond_chance")),
+            *(cell(level, key, 1, " x") for key in ("alike", "bought", "follows")),
+        ]
+        for place, level in enumerate(found.get("levels") or [], start=1)
+    ]
+    head = ["a prefix tells of", "vectors' variance", "beyond chance", "categories",
+            "bought together", "next item"]  # fmt: skip
+    error = found.get("error")
+    words = "The last three are ratios to the same names dealt to the items at random."
+    if isinstance(error, int | float):
+        words += f" Decoded, the names miss {100 * error:.1f} % of the vectors' variance."
+    return f'<p class="note">{words}</p>{table(head, rows)}' if rows else ""
 
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> str:

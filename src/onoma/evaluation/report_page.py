@@ -1,4 +1,4 @@
-"""Parts of a self-contained page: text is escaped, colours follow the reader, no script."""
+"""Parts of a self-contained page: text is escaped, colours follow the reader."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def number(value: object, decimals: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{decimals}f}"
 
 
-def page(title: str, subtitle: str, body: Iterable[str]) -> str:
-    """The whole document."""
+def page(title: str, subtitle: str, body: Iterable[str], style: str = "") -> str:
+    """The whole document; ``style`` is added to that of all pages."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{esc(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{esc(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         f'<header><h1>{esc(title)}</h1><p class="sub">{esc(subtitle)}</p></header>\n'
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"

@@ -9,13 +9,16 @@ from onoma.errors import OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
 
 if TYPE_CHECKING:
+    from onoma.indexing.agreement import Agreement
     from onoma.indexing.health import Health
+    from onoma.indexing.stability import Stability
     from onoma.indexing.trie import Trie
 
 METHODS: dict[str, str] = {
     "balanced": "onoma.indexing.balanced:BalancedNames",
     "collaborative": "onoma.indexing.collaborative:CollaborativeNames",
     "fsq": "onoma.indexing.fsq:FSQ",
+    "graph": "onoma.indexing.graph:GraphNames",
     "hkmeans": "onoma.indexing.hierarchical:HierarchicalNames",
     "hybrid": "onoma.indexing.hybrid:HybridNames",
     "independent": "onoma.indexing.independent:IndependentNames",
@@ -32,11 +35,19 @@ METHODS: dict[str, str] = {
     "semantic": "onoma.indexing.semantic:SemanticNames",
     "sequential": "onoma.indexing.sequential:SequentialNames",
     "streaming": "onoma.indexing.streaming:StreamingNames",
+    "title": "onoma.indexing.title:TitleNames",
     "uniform": "onoma.indexing.uniform:UniformNames",
 }
-_LAZY = {"Trie": "onoma.indexing.trie", "Health": "onoma.indexing.health"}
+_LAZY = {
+    "Agreement": "onoma.indexing.agreement",
+    "Health": "onoma.indexing.health",
+    "Stability": "onoma.indexing.stability",
+    "Trie": "onoma.indexing.trie",
+}
 
-__all__ = ["METHODS", "Health", "IndexMethod", "ItemIndex", "Trie", "build"]
+__all__ = [
+    "METHODS", "Agreement", "Health", "IndexMethod", "ItemIndex", "Stability", "Trie", "build",
+]  # fmt: skip
 
 
 def build(name: str, **settings: Any) -> IndexMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ class Bottleneck(nn.Module):
     @abstractmethod
     def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """int64[n, levels] codes and float32[n] squared distance to what they say."""
+
+    @abstractmethod
+    def said(self, codes: Tensor) -> Tensor:
+        """float32[n, latent], what int64[n, levels] codes stand for."""
 
     def after_step(self, latents: Tensor, codes: Tensor) -> None:
         """Learn from a batch by other means than gradients."""
@@ -209,18 +213,19 @@ class AutoencodedNames(QuantisedNames):
         self, points: Tensor, learnt: Mapping[str, Tensor]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
         """Codes of the trained bottleneck and how far they are from the latent."""
-        network, bottleneck = self._parts(int(learnt["width"]), int(learnt["size"]))
-        for word, part in (("network", network), ("bottleneck", bottleneck)):
-            part.load_state_dict(
-                {k.removeprefix(f"{word}."): v for k, v in learnt.items() if k.startswith(word)}
-            )
+        network, bottleneck = self._kept(learnt)
         pairs = []
-        bottleneck.eval()
         with torch.no_grad():
             for block in torch.split(points, _ROWS):
                 pairs.append(bottleneck.codes(network.encode(block)))
         codes = torch.cat([codes for codes, _ in pairs])
         return codes.numpy().astype(np.int32), torch.cat([far for _, far in pairs]).numpy()
+
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """What the decoder makes of the codes."""
+        network, bottleneck = self._kept(learnt)
+        blocks = [network.decode(bottleneck.said(block)) for block in torch.split(codes, _ROWS)]
+        return torch.cat(blocks)
 
     def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
         """The same at every level."""
@@ -228,8 +233,14 @@ class AutoencodedNames(QuantisedNames):
 
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """As all quantisers, with the network of the sizes that the index was made with."""
-        made_by = type(self)(**{key: index.meta[key] for key in self.settings()})
-        return super(AutoencodedNames, made_by).assign(index, vectors)
+        return super(AutoencodedNames, self._maker(index)).assign(index, vectors)
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """As all quantisers, with the network of the sizes that the index was made with."""
+        return super(AutoencodedNames, self._maker(index)).reconstruct(index)
+
+    def _maker(self, index: ItemIndex) -> Self:
+        return type(self)(**{key: index.meta[key] for key in self.settings()})
 
     def _latent_width(self, width: int) -> int:
         return width if self._skip else self.latent
@@ -238,6 +249,16 @@ class AutoencodedNames(QuantisedNames):
         latent = self._latent_width(width)
         network = Autoencoder(width, self.hidden, latent, skip=self._skip)
         return network, self.bottleneck(latent, size)
+
+    def _kept(self, learnt: Mapping[str, Tensor]) -> tuple[Autoencoder, Bottleneck]:
+        """The trained parts."""
+        network, bottleneck = self._parts(int(learnt["width"]), int(learnt["size"]))
+        for word, part in (("network", network), ("bottleneck", bottleneck)):
+            part.load_state_dict(
+                {k.removeprefix(f"{word}."): v for k, v in learnt.items() if k.startswith(word)}
+            )
+        bottleneck.eval()
+        return network, bottleneck
 
     def _train(
         self,
@@ -254,9 +275,10 @@ class AutoencodedNames(QuantisedNames):
         modules = [network, bottleneck, *([] if beside is None else [beside])]
         weights = [p for module in modules for p in module.parameters()]
         optimiser = torch.optim.AdamW(weights, lr=self.lr, weight_decay=1e-4, fused=True)
-        steps = -(-n // self.batch) * self.epochs
+        steps = max(-(-n // self.batch) * self.epochs, 4)
+        rise = max(0.05, 1.5 / steps)  # a rise of one step alone would divide by zero
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.lr, total_steps=max(steps, 2), pct_start=0.05, cycle_momentum=False
+            optimiser, self.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
         )
         for _ in range(self.epochs):
             for rows in torch.split(torch.randperm(n, generator=generator), self.batch):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from onoma.errors import OnomaError
 from onoma.indexing.kmeans import kmeans
-from onoma.indexing.quantised import QuantisedNames
+from onoma.indexing.quantised import QuantisedNames, summed
 
 _ROWS = 1 << 14
 _POINTS_PER_CENTROID = 64  # enough to tell a price; the transport holds them all at once
@@ -87,6 +87,10 @@ class BalancedNames(QuantisedNames):
     def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
         """As many codes as centroids."""
         return (learnt["codebooks"].shape[1],) * self.levels
+
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the centroids."""
+        return summed(codes, learnt["codebooks"])
 
 
 def _prices(points: Tensor, book: Tensor, price: Tensor) -> Tensor:

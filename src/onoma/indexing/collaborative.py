@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onoma.dataset.split import Split
 
 _DEEPEST = 12
+_ROUNDS = 200  # a few do, unless one item has nearly half of all edges
 _TINY = 3  # a group this many times the number of clusters or smaller is dealt out, not clustered
 
 
@@ -55,7 +56,7 @@ class CollaborativeNames(IndexMethod):
         """Cluster ``split.train``; see :meth:`IndexMethod.build`."""
         graph = co_occurrence(split)
         if self.control:
-            graph = _rewired(graph, seed)
+            graph = rewired(graph, seed)
         known = np.flatnonzero(graph.indptr[1:] > graph.indptr[:-1])
         paths = np.full((graph.shape[0], _DEEPEST), -1, dtype=np.int32)
         self._cut(graph, known, paths, 0, np.random.default_rng(seed))
@@ -142,12 +143,31 @@ def co_occurrence(split: Split, longest: int = 200) -> sp.csr_array:
     return graph
 
 
-def _rewired(graph: sp.csr_array, seed: int) -> sp.csr_array:
-    """A random graph with (nearly) the same degrees: edge ends are shuffled."""
+def rewired(graph: sp.csr_array, seed: int) -> sp.csr_array:
+    """A random graph in which every item has as many co-occurrences as before.
+
+    The ends of all edges are shuffled (the configuration model). Edges that then join an item to
+    itself are shuffled again with as many others, until none is left.
+
+    Args:
+        graph: symmetric, whole numbers, zero diagonal.
+        seed: equal seeds give equal graphs.
+
+    Returns:
+        float64, symmetric. Where one item has more than half of all ends no such graph exists:
+        what remains of its loops is dropped.
+    """
+    rng = np.random.default_rng(seed)
     upper = sp.coo_array(sp.triu(graph, k=1))
-    weights = upper.data.astype(int)
-    ends = np.concatenate([np.repeat(upper.row, weights), np.repeat(upper.col, weights)])
-    left, right = np.random.default_rng(seed).permutation(ends).reshape(2, -1)
+    times = upper.data.astype(np.int64)
+    ends = np.concatenate([np.repeat(upper.row, times), np.repeat(upper.col, times)])
+    left, right = rng.permutation(ends).reshape(2, -1)
+    for _ in range(_ROUNDS):
+        loops = np.flatnonzero(left == right)
+        if not len(loops):
+            break
+        again = np.union1d(loops, rng.integers(0, len(right), len(loops) + 8))
+        right[again] = rng.permutation(right[again])
     apart = left != right
     left, right = left[apart], right[apart]
     both = (np.append(left, right), np.append(right, left))

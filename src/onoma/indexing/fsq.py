@@ -38,6 +38,15 @@ class RoundedCodes(Bottleneck):
         bounded, digits = self._digits(latents)
         return self._codes(digits), (digits / (self.steps - 1) - bounded).square().sum(1)
 
+    def said(self, codes: Tensor) -> Tensor:
+        """The steps that the codes stand for, from 0 to 1."""
+        steps = self.steps.view(self.levels, -1)
+        digits = []
+        for place in reversed(range(steps.shape[1])):
+            digits.append(codes % steps[:, place])
+            codes = codes // steps[:, place]
+        return torch.stack(digits[::-1], 2).view(len(codes), -1) / (self.steps - 1)
+
     def _digits(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         bounded = torch.sigmoid(1.7 * self.even(latents))
         return bounded, (bounded.detach() * (self.steps - 1)).round()

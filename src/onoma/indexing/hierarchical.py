@@ -93,3 +93,11 @@ class HierarchicalNames(QuantisedNames):
                 codes[rows, level], distance[rows] = which, best.nan_to_num(posinf=0)
             node = node * book.shape[1] + codes[:, level]
         return codes.numpy().astype(np.int32), distance.numpy()
+
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """The centroid of the leaf; nothing where a leaf has none."""
+        size = learnt["level0"].shape[1]
+        node = torch.zeros(len(codes), dtype=torch.int64)
+        for level in range(len(learnt) - 1):
+            node = node * size + codes[:, level]
+        return learnt[f"level{len(learnt) - 1}"][node, codes[:, -1]].nan_to_num(nan=0.0)

@@ -78,6 +78,15 @@ class ItemIndex:
 
         return build(self.method).assign(self, np.asarray(vectors, dtype=np.float32))
 
+    def reconstruct(self) -> NDArray[np.float32] | None:
+        """float32[n_items, dim], the vectors that the names stand for; None where they do not.
+
+        Decoded from the codes and ``tensors`` alone; what a disambiguation code adds is nothing.
+        """
+        from onoma.indexing import METHODS, build
+
+        return build(self.method).reconstruct(self) if self.method in METHODS else None
+
     def extended(self, codes: NDArray[np.int32]) -> ItemIndex:
         """The same names followed by those of new items (from :meth:`assign`)."""
         return replace(self, codes=np.concatenate([self.codes, codes.astype(np.int32)]))
@@ -173,3 +182,7 @@ class IndexMethod(ABC):
     @abstractmethod
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """Free names for new items; see :meth:`ItemIndex.assign`."""
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """What the names say of the vectors; see :meth:`ItemIndex.reconstruct`."""
+        return None

@@ -42,7 +42,7 @@ class ParallelCodes(Codebooks):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The centroids side by side; commitment, and how much experts repeat each other."""
         codes, _ = self.codes(latents.detach())
-        said = torch.cat([book[codes[:, i]] for i, book in enumerate(self.books)], 1)
+        said = self.said(codes)
         loss = self.commitment * F.mse_loss(latents, said, reduction="sum") / len(latents)
         spread = latents - latents.mean(0)
         spread = spread / spread.square().mean(0).add(1e-6).sqrt()
@@ -59,6 +59,10 @@ class ParallelCodes(Codebooks):
         return torch.stack([code for code, _ in pairs], 1), torch.stack(
             [distance for _, distance in pairs]
         ).sum(0)
+
+    def said(self, codes: Tensor) -> Tensor:
+        """The centroids side by side."""
+        return torch.cat([book[codes[:, i]] for i, book in enumerate(self.books)], 1)
 
     @torch.no_grad()
     def after_step(self, latents: Tensor, codes: Tensor) -> None:

@@ -38,12 +38,31 @@ def with_counters(
     return _closed(paths, counter, sizes), (*(size + counters for size in sizes), counters)
 
 
-def without_counters(index: ItemIndex) -> NDArray[np.int32]:
-    """int32[n, depth], the paths of names made by :func:`with_counters`."""
+def apart(index: ItemIndex) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """int32[n, depth] paths and int32[n] counters of names made by :func:`with_counters`."""
     paths = index.codes[:, :-1].copy()
     ends = (index.codes >= 0).sum(axis=1) - 1
     paths[np.arange(paths.shape[1]) >= ends[:, None]] = -1
-    return paths
+    nodes = np.array([*(size - index.sizes[-1] for size in index.sizes[:-1]), 0])
+    return paths, (index.codes[np.arange(len(paths)), ends] - nodes[ends]).astype(np.int32)
+
+
+def together(
+    paths: NDArray[np.int32], counters: NDArray[np.integer], sizes: Sequence[int]
+) -> NDArray[np.int32]:
+    """int32[n, depth + 1], the names that :func:`apart` took apart.
+
+    Args:
+        paths: int32[n, depth], -1 behind the end.
+        counters: int[n].
+        sizes: vocabulary of each level of the names, counters included.
+    """
+    return _closed(paths, counters, [size - sizes[-1] for size in sizes[:-1]])
+
+
+def without_counters(index: ItemIndex) -> NDArray[np.int32]:
+    """int32[n, depth], the paths of names made by :func:`with_counters`."""
+    return apart(index)[0]
 
 
 def free_names(index: ItemIndex, paths: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -54,9 +73,7 @@ def free_names(index: ItemIndex, paths: NDArray[np.int32]) -> NDArray[np.int32]:
     """
     counters = index.sizes[-1]
     sizes = [size - counters for size in index.sizes[:-1]]
-    used = without_counters(index)
-    ends = (used >= 0).sum(axis=1)
-    counter = index.codes[np.arange(len(used)), ends] - np.array([*sizes, 0])[ends]
+    used, counter = apart(index)
     taken = np.concatenate([np.where(used < 0, sizes, used), counter[:, None]], axis=1)
     free = free_codes(np.where(paths < 0, sizes, paths), taken, [size + 1 for size in sizes])
     if (free >= counters).any():

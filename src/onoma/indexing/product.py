@@ -72,6 +72,10 @@ class ProductNames(QuantisedNames):
         codes, distance = _nearest_parts(points @ learnt["rotation"], learnt["codebooks"])
         return codes.numpy().astype(np.int32), distance.numpy()
 
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """The centroids of the parts side by side, turned back."""
+        return _said(codes, learnt["codebooks"]) @ learnt["rotation"].T
+
     def _books(self, turned: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return torch.stack(
             [

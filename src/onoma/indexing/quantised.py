@@ -105,6 +105,17 @@ class QuantisedNames(VectorNames):
             )
         return names
 
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor | None:
+        """float32[n, dim], what int64[n, levels] codes stand for; None where that is no vector."""
+        return None
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """The codes but the last, decoded; see :meth:`ItemIndex.reconstruct`."""
+        learnt = {key: torch.from_numpy(value) for key, value in index.tensors.items()}
+        with torch.no_grad():
+            points = self.said(torch.from_numpy(index.codes[:, :-1]).long(), learnt)
+        return None if points is None else points.numpy()
+
     def _coded(
         self,
         points: Tensor,
@@ -118,6 +129,14 @@ class QuantisedNames(VectorNames):
             rng = np.random.default_rng([seed, 1])
             codes[silent] = rng.integers(0, sizes, (int(silent.sum()), len(sizes)), dtype=np.int32)
         return codes, distance
+
+
+def summed(codes: Tensor, books: Tensor) -> Tensor:
+    """float32[n, dim], the sum of the centroids that int64[n, levels] codes name."""
+    out = torch.zeros(len(codes), books.shape[2])
+    for level, book in enumerate(books):
+        out += book[codes[:, level]]
+    return out
 
 
 def checked(vectors: NDArray[np.float32]) -> Tensor:

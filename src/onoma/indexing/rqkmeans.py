@@ -10,7 +10,7 @@ from onoma.errors import OnomaError
 from onoma.indexing.disambiguation import SPARE, disambiguate, place
 from onoma.indexing.index import ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
-from onoma.indexing.quantised import VectorNames, checked
+from onoma.indexing.quantised import VectorNames, checked, summed
 
 _CHOICES = 32
 
@@ -116,6 +116,11 @@ class RQKMeans(VectorNames):
                 fix="Build the index again with the new items in the catalogue",
             )
         return names
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """The sum of the centroids; see :meth:`ItemIndex.reconstruct`."""
+        books = torch.from_numpy(index.tensors["codebooks"])
+        return summed(torch.from_numpy(index.codes).long(), books).numpy()
 
     def _move(
         self,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from onoma.errors import OnomaError
 from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck, Codebooks
 from onoma.indexing.kmeans import nearest
+from onoma.indexing.quantised import summed
 
 
 class ResidualCodes(Codebooks):
@@ -70,6 +71,10 @@ class ResidualCodes(Codebooks):
             left -= book[found]
             codes.append(found)
         return torch.stack(codes, 1), left.square().sum(1)
+
+    def said(self, codes: Tensor) -> Tensor:
+        """The sum of the centroids."""
+        return summed(codes, self.books)
 
     @torch.no_grad()
     def after_step(self, latents: Tensor, codes: Tensor) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onoma.encoding.base import unit_rows
 from onoma.errors import OnomaError
 from onoma.indexing.disambiguation import SPARE
 from onoma.indexing.index import IndexMethod, ItemIndex
@@ -18,6 +19,8 @@ from onoma.indexing.quantised import checked
 if TYPE_CHECKING:
     from onoma.dataset.split import Split
 
+_RAREST = 0.01  # of the mean count: without a floor all items would rush to a dying cluster
+
 
 class StreamingIndex:
     """Names that move as interactions arrive (StreamingVQ, 2025).
@@ -25,8 +28,9 @@ class StreamingIndex:
     A name is a cluster and a counter within it. Every batch of events updates the clusters it
     touches by moving averages, in which an item counts by its gap since it was last seen to the
     power ``beta`` (so that popular items do not dominate), and attaches its items anew where
-    ``|centroid - vector|^2 * min(1, balance * count / mean count)`` is least: clusters that few
-    items use look nearer.
+    ``|centroid - vector|^2 * (count / mean count)^balance`` is least: clusters that few items use
+    look nearer, crowded ones farther. The paper's factor, ``min(1, s * count / mean count)``,
+    sends items to centroids many times as far; a low power moves only those that lie between two.
 
     Args:
         books: float32[size, dim] centroids.
@@ -35,7 +39,7 @@ class StreamingIndex:
         counter: int32[n] its place within.
         seen: int64[n] the event at which it was last seen.
         events: events so far.
-        balance: as above; large values do not balance.
+        balance: as above; 0 does not balance.
         beta: as above; 0 counts every event alike.
         decay: share of the moving averages that a batch keeps.
     """
@@ -76,8 +80,28 @@ class StreamingIndex:
             - 2 * vectors @ self.books.T
             + np.square(self.books).sum(1)
         )
-        rare = np.minimum(1.0, self.balance * self.weights / self.weights.mean())
-        return (far * rare.astype(np.float32)).argmin(1).astype(np.int32)
+        crowd = np.maximum(self.weights / self.weights.mean(), _RAREST) ** self.balance
+        return (np.maximum(far, 0) * crowd.astype(np.float32)).argmin(1).astype(np.int32)
+
+    def probe(self, queries: NDArray[np.float32], budget: int) -> NDArray[np.int64]:
+        """The items to score for each query, those of the clusters nearest by angle.
+
+        Args:
+            queries: float32[b, dim].
+            budget: items a query; the last cluster is cut where it ends.
+
+        Returns:
+            int64[b, min(budget, n)] items, cluster by cluster.
+        """
+        budget = min(budget, self.n_items)
+        count = np.bincount(self.cluster, minlength=len(self.books))
+        members = np.lexsort((self.counter, self.cluster))
+        order = np.argsort(-(queries @ unit_rows(self.books).T), axis=1, kind="stable")
+        ends = np.minimum(count[order].cumsum(axis=1), budget)
+        taken = np.diff(ends, axis=1, prepend=0).ravel()
+        begin = np.repeat((count.cumsum() - count)[order.ravel()], taken)
+        within = np.arange(len(begin)) - np.repeat(taken.cumsum() - taken, taken)
+        return members[begin + within].reshape(len(queries), budget)
 
     def observe(self, items: NDArray[np.integer], vectors: NDArray[np.float32]) -> int:
         """Learn from events, in order.
@@ -165,7 +189,7 @@ class StreamingNames(IndexMethod):
 
     Args:
         size: clusters; at most a quarter of the items.
-        balance: clusters with less than ``1 / balance`` of the mean count look nearer.
+        balance: power of a cluster's crowd, by which it looks farther; 0 does not balance.
         beta: power of an item's gap since it was last seen.
         decay: share of the moving averages that a batch keeps.
         batch: events a batch.
@@ -176,16 +200,16 @@ class StreamingNames(IndexMethod):
     def __init__(
         self,
         size: int = 256,
-        balance: float = 1.0,
+        balance: float = 0.25,
         beta: float = 0.5,
         decay: float = 0.99,
         batch: int = 1024,
     ) -> None:
-        if size < 1 or batch < 1 or balance <= 0 or beta < 0 or not 0 <= decay < 1:
+        if size < 1 or batch < 1 or min(balance, beta) < 0 or not 0 <= decay < 1:
             raise OnomaError(
                 f"size is {size}, batch {batch}, balance {balance}, beta {beta} and decay {decay}; "
-                "size and batch must be at least 1, balance positive, beta at least 0, decay from "
-                "0 to below 1"
+                "size and batch must be at least 1, balance and beta at least 0, decay from 0 to "
+                "below 1"
             )
         self.size, self.balance, self.beta = size, balance, beta
         self.decay, self.batch = decay, batch
@@ -235,3 +259,7 @@ class StreamingNames(IndexMethod):
                 fix="Go on with StreamingIndex.resume(index), whose vocabulary grows",
             )
         return names
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """The centroid of the cluster; see :meth:`ItemIndex.reconstruct`."""
+        return index.tensors["books"][index.codes[:, 0]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from onoma.errors import OnomaError
 from onoma.indexing.index import ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
-from onoma.indexing.quantised import VectorNames, checked
+from onoma.indexing.quantised import VectorNames, checked, summed
 from onoma.indexing.trie import name_order, prefix_starts
 
 
@@ -127,6 +127,11 @@ class UniformNames(VectorNames):
             taken.add(name)
             names[row] = name
         return names
+
+    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
+        """The sum of the centroids, repaired last codes included."""
+        books = torch.from_numpy(index.tensors["codebooks"])
+        return summed(torch.from_numpy(index.codes).long(), books).numpy()
 
 
 def _groups_of(codes: NDArray[np.int32], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -179,11 +179,11 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores, at.gather(1, which)
 
 
-@torch.no_grad()
 def exhaustive(speller: Speller, context: Tensor, trie: Trie, *, batch: int = 16) -> Tensor:
     """The log-probability of every name, the oracle of :func:`beam_search`.
 
     Walks all prefixes level by level; for small catalogues (n x prefixes x size floats).
+    Differentiable in ``context``.
 
     Args:
         speller: the model.

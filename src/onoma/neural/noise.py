@@ -32,6 +32,10 @@ class Noise:
         """float32[n] in [0, 1)."""
         return torch.from_numpy(self._stream.random(n, dtype=np.float32))
 
+    def normal(self, n: int) -> Tensor:
+        """float32[n], standard normal."""
+        return torch.from_numpy(self._stream.standard_normal(n, dtype=np.float32))
+
     def integers(self, high: int, n: int) -> Tensor:
         """int64[n] in [0, high)."""
         return torch.from_numpy(self._stream.integers(0, high, n))

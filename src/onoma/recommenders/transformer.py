@@ -21,6 +21,7 @@ from onoma.neural.device import autocast, device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.base import Recommender, Requests
+from onoma.recommenders.inputs import Entry
 from onoma.recommenders.storage import read_model, save_model
 from onoma.recommenders.tuning import validation_ndcg
 
@@ -52,7 +53,7 @@ class TransformerSettings(BaseModel):
 class ItemSequenceModule(nn.Module):
     """A trunk over item vectors with one row more than the catalogue, for padding.
 
-    Subclasses give :meth:`table`, :meth:`states` and :meth:`loss`.
+    Subclasses give :meth:`table`, :meth:`states_of` and :meth:`loss`.
     """
 
     noise: Noise
@@ -64,9 +65,13 @@ class ItemSequenceModule(nn.Module):
     def table(self) -> Tensor:
         """float32[n_items + 1, d] item vectors; the last row pads."""
 
-    @abstractmethod
     def states(self, items: Tensor, table: Tensor) -> Tensor:
         """int64[b, l] item codes to float[b, l, d]."""
+        return self.states_of(nn.functional.embedding(items, table))
+
+    @abstractmethod
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
 
     def last(self, items: Tensor, ends: Tensor, table: Tensor) -> Tensor:
         """int64[b, l] item codes to float[b, d], what :meth:`states` gives at int64[b] places."""
@@ -191,8 +196,46 @@ class TransformerRecommender(Recommender):
 
     @torch.no_grad()
     def score(self, requests: Requests) -> Tensor:
-        """float32[n, n_items]: the dense head's logits."""
-        return self._logits(self.last_states(requests.history))
+        """float32[n, n_items]: :meth:`answer` to the last states."""
+        return self.answer(self.last_states(requests.history))
+
+    def answer(self, states: Tensor) -> Tensor:
+        """float32[n, n_items]: the dense head's logits of float32[n, d] states."""
+        return self._logits(states)
+
+    @torch.no_grad()
+    def enter(self, history: Ragged) -> Entry:
+        """The vectors of the items that are read, the first of them in slot 0."""
+        table = self.item_table()
+        short = history.last(self.settings.length)
+        lengths = np.maximum(short.lengths, 1)
+        items = torch.from_numpy(short.padded(self.module.n_items, width=int(lengths.max())))
+        place = np.arange(len(history.values)) - np.repeat(history.offsets[:-1], history.lengths)
+        slots = place - np.repeat(history.lengths - short.lengths, history.lengths)
+        return Entry(table[items.to(table.device)], np.maximum(slots, -1), lengths)
+
+    @torch.no_grad()
+    def stand_in(self, others: Ragged, entry: Entry) -> Tensor:
+        """float32[n, slots, d]: the last items of the others, ended where the histories end.
+
+        Slots before a shorter history hold zeros.
+        """
+        table = self.item_table()
+        width = entry.vectors.shape[1]
+        items = others.padded(self.module.n_items, width=width, align="right")
+        place = np.arange(width)[None, :] + (width - entry.lengths)[:, None]
+        items = np.take_along_axis(items, np.minimum(place, width - 1), axis=1)
+        items[place >= width] = self.module.n_items
+        codes = torch.from_numpy(items).to(table.device)
+        return table[codes] * (codes != self.module.n_items)[:, :, None]
+
+    def score_entry(self, vectors: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+        """float32[n, n_items]: :meth:`answer` to the last states."""
+        self.module.eval()
+        states = self.module.states_of(vectors)
+        ends = torch.from_numpy(lengths - 1).to(states.device)
+        last = states[torch.arange(len(lengths), device=states.device), ends]
+        return self.answer(last.float())
 
     def _logits(self, states: Tensor) -> Tensor:
         query, _ = self.module.query(states, self.item_table()[:0])

@@ -22,10 +22,12 @@ from onoma.run import Run, run
 
 INDICES: dict[str, dict[str, Any]] = {
     "random": {"method": "random"},
+    "title": {"method": "title"},
     "independent": {"method": "independent"},
     "sequential": {"method": "sequential"},
     "semantic": {"method": "semantic"},
     "collaborative": {"method": "collaborative"},
+    "collaborative-control": {"method": "collaborative", "control": True},
     "sequential+iid": {"method": "hybrid", "first": "sequential"},
     "semantic+iid": {"method": "hybrid", "first": "semantic"},
     "collaborative+iid": {"method": "hybrid", "first": "collaborative"},
@@ -34,6 +36,7 @@ INDICES: dict[str, dict[str, Any]] = {
     "rqkmeans-joined": {"method": "rqkmeans", "encoder": ["content", "collaborative"]},
     "uniform-joined": {"method": "uniform", "encoder": ["content", "collaborative"]},
     "rqkmeans-log": {"method": "rqkmeans", "encoder": "collaborative"},
+    "rqkmeans-graph": {"method": "rqkmeans", "encoder": {"name": "smoothed", "of": "content"}},
     "hkmeans": {"method": "hkmeans"},
     "pq": {"method": "pq"},
     "opq": {"method": "opq"},
@@ -44,6 +47,7 @@ INDICES: dict[str, dict[str, Any]] = {
     "rqkmeans+": {"method": "rqkmeans+"},
     "fsq": {"method": "fsq"},
     "parallel": {"method": "parallel"},
+    "graph": {"method": "graph"},
     "letter": {"method": "letter"},
     "modal": {"method": "modal"},
     "streaming": {"method": "streaming"},
@@ -187,9 +191,12 @@ def indexing(
 def _index(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The index section, with the recipe's encoder where the list says ``content``."""
     index = dict(INDICES[name])
-    if isinstance(parts := index.get("encoder"), list):
-        own = Recipe.load(recipe, list(overrides)).recommender.get("encoder", "tfidf")
-        index["encoder"] = [own if part == CONTENT else part for part in parts]
+    own = Recipe.load(recipe, list(overrides)).recommender.get("encoder", "tfidf")
+    match index.get("encoder"):
+        case list(parts):
+            index["encoder"] = [own if part == CONTENT else part for part in parts]
+        case {"of": of, **rest}:
+            index["encoder"] = {**rest, "of": own if of == CONTENT else of}
     return index
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from torch import Tensor
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, query, tie_breaker
+from onoma.recommenders.baselines.sparse import brought, dense, query, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
 
@@ -98,6 +98,10 @@ class EASE(Recommender):
         asked = query(requests.history, self._weights.shape[0], self._decay)
         out = dense(asked @ self._weights)
         return out + torch.from_numpy(self._popularity * np.float32(1e-6))
+
+    def parts(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total], the weight from each item to its row's target, times its decay."""
+        return brought(history, targets, self._weights, self._decay)
 
     def save(self, folder: str | Path) -> None:
         """Write the weights and the chosen decay."""

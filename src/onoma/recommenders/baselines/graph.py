@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onoma import encoding
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.encoding.cooccurrence import transitions
 from onoma.recommenders.base import Recommender, Requests
 from onoma.recommenders.baselines.sparse import dense, query, strongest, tie_breaker
@@ -105,6 +105,30 @@ class GraphWalk(Recommender):
         strangers = torch.from_numpy(requests.history.lengths == 0)
         return torch.where(strangers[:, None], torch.from_numpy(self._popularity) - 4, out)
 
+    def parts(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total], similarity and walk of each start item to its row's target.
+
+        The walks of a history are divided by their common maximum, which is held fixed.
+        """
+        chosen, n = self._chosen, len(self._vectors)
+        shares = query(history, n, 0.5, last=chosen["last"])
+        shares = sp.csr_array(shares / np.maximum(shares.sum(axis=1), 1e-6)[:, None])
+        largest = self._walk(shares, chosen["hops"]).amax(dim=1).clamp(min=1e-12).numpy()
+        out = np.zeros(len(history.values), dtype=np.float32)
+        place = np.arange(len(out)) - np.repeat(history.offsets[1:], history.lengths)
+        read = np.flatnonzero(place >= -chosen["last"])
+        items, rows = history.values[read], history.rows()[read]
+        weight = np.float32(0.5) ** (-1 - place[read])
+        weight /= np.bincount(rows, weight, minlength=len(history))[rows]
+        alone = sp.csr_array((np.ones(len(items), np.float32), (range(len(items)), items)),
+                             shape=(len(items), n))  # fmt: skip
+        goal = targets[rows]
+        walked = self._walk(alone, chosen["hops"]).numpy()[np.arange(len(items)), goal]
+        similar = (self._vectors[items] * self._vectors[goal]).sum(axis=1)
+        walk = np.where(_reached(walked, rows, len(history)), chosen["walk"], 0)
+        out[read] = weight * ((1 - walk) * similar + walk * walked / largest[rows])
+        return out
+
     def _walk(self, start: sp.csr_array, hops: int) -> Tensor:
         """float32[n, n_items], weight of walks of up to ``hops`` steps, halved with each step."""
         here: Any = start
@@ -135,6 +159,12 @@ class GraphWalk(Recommender):
         model._steps, model._vectors = arrays["steps"], arrays["vectors"]
         model._popularity, model._chosen = arrays["popularity"], settings
         return model
+
+
+def _reached(walked: NDArray[np.float32], rows: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """bool[total], whether any start item of the row walks to the target."""
+    out: NDArray[np.bool_] = np.bincount(rows, walked, minlength=n)[rows] > 0
+    return out
 
 
 def _walkable(forward: sp.csr_array, edges: int) -> sp.csr_array:

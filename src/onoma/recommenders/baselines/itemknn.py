@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.encoding.cooccurrence import interactions
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, query, strongest, tie_breaker
+from onoma.recommenders.baselines.sparse import brought, dense, query, strongest, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
 
@@ -87,6 +87,10 @@ class ItemKNN(Recommender):
         asked = query(requests.history, self._similar.shape[0], self._decay)
         out = dense(asked @ self._similar)
         return out + torch.from_numpy(self._popularity * np.float32(1e-6))
+
+    def parts(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total], the weight from each item to its row's target, times its decay."""
+        return brought(history, targets, self._similar, self._decay)
 
     def save(self, folder: str | Path) -> None:
         """Write similarities and the chosen settings."""

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.encoding.cooccurrence import transitions
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, last_items, tie_breaker
+from onoma.recommenders.baselines.sparse import brought, dense, last_items, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 
 
@@ -43,6 +43,10 @@ class Markov(Recommender):
         counts = dense(self._counts[np.maximum(last, 0)])
         counts[torch.from_numpy(last < 0)] = 0
         return counts + torch.from_numpy(self._popularity)
+
+    def parts(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total]: all the steps for the last item, nothing for the others."""
+        return brought(history, targets, self._counts, 0.0)
 
     def save(self, folder: str | Path) -> None:
         """Write the counts."""

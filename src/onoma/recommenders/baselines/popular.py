@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.recommenders.base import Recommender, Requests
 from onoma.recommenders.storage import load_model, save_model
 
@@ -44,6 +44,10 @@ class MostPopular(Recommender):
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items], training interactions of each item."""
         return torch.from_numpy(np.tile(self._counts, (len(requests), 1)))
+
+    def parts(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total], zeros: the answer is the same for everybody."""
+        return np.zeros(len(history.values), dtype=np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Write the counts."""

@@ -10,7 +10,27 @@ from torch import Tensor
 
 from onoma.dataset import Ragged
 
+_FAINT = 1e-6  # weights that are not read
 _DENSE_CELLS = 1 << 22  # 16 MB of a dense block
+
+
+def places(history: Ragged, decay: float) -> NDArray[np.float32]:
+    """float32[total], ``decay ** d`` for an item d places before the end of its row."""
+    ends = np.repeat(history.offsets[1:], history.lengths)
+    back = ends - 1 - np.arange(len(history.values))
+    return np.power(np.float32(decay), back.astype(np.float32))
+
+
+def brought(
+    history: Ragged, targets: NDArray[np.integer], weights: sp.csr_array, decay: float
+) -> NDArray[np.float32]:
+    """float32[total], what each item adds to its row's target in ``query(...) @ weights``."""
+    each = np.repeat(targets, history.lengths)
+    if not len(each):  # scipy answers no indices with a matrix
+        return np.zeros(0, dtype=np.float32)
+    entries = np.asarray(weights[history.values, each], dtype=np.float32)
+    found = places(history, decay)
+    return np.where(found > _FAINT, found * entries, np.float32(0))
 
 
 def query(
@@ -25,11 +45,9 @@ def query(
         last: read this many items from the end of each row.
     """
     history = history if last is None else history.last(last)
-    ends = np.repeat(history.offsets[1:], history.lengths)
-    back = ends - 1 - np.arange(len(history.values))
-    weights = np.power(np.float32(decay), back.astype(np.float32))
+    weights = places(history, decay)
     rows = history.rows()
-    kept = weights > 1e-6
+    kept = weights > _FAINT
     matrix = sp.coo_array(
         (weights[kept], (rows[kept], history.values[kept])), shape=(len(history), n_items)
     ).tocsr()

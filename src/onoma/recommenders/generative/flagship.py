@@ -89,9 +89,9 @@ class FlagshipModule(NamedModule):
         self.longest = float(items.norm(dim=1).max())
         self.answers = items.to(matrix_dtype(table.device.type)).T.contiguous()
 
-    def states(self, items: Tensor, table: Tensor) -> Tensor:
-        """int64[b, l] to float[b, l, d]."""
-        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
+        out: Tensor = self.encoder(vectors)
         return out
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ class Flagship(NamedRecommender):
             {
                 "ids": torch.cat([module.ids[:-1], ids, module.ids[-1:]]),
                 "content": torch.cat([known, content, module.content[-1:]]),
-                "codes": torch.cat([module.codes, torch.from_numpy(codes).to(module.codes)]),
+                **module.more_names(codes),
             },
         )
 
@@ -251,6 +251,7 @@ class Flagship(NamedRecommender):
         if mode == "rank" or requests.candidates is not None:
             return super()._recommend(requests, k, mode)
         states, items, scores = self.spelled(requests, k)
-        if mode == "generate_then_rank":
-            scores = self._logits(states).gather(1, items.clamp(min=0))
+        if mode == "generate":
+            return self.join_unseen(items, scores, requests, k)
+        scores = self._logits(states).gather(1, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)

@@ -22,7 +22,8 @@ from onoma.neural.beam import beam_search
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.device import autocast
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Requests
+from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.generative.unseen import UnseenItems
 from onoma.recommenders.transformer import (
     ItemSequenceModule,
     TransformerRecommender,
@@ -45,6 +46,8 @@ class NamedSettings(TransformerSettings):
         depth_blocks: its blocks.
         depth_dropout: its dropout.
         beam: names kept while spelling.
+        unseen: share of a spelled list, at most, for items that training does not hold; where 0
+            they have to be spelled, which is as good as never.
     """
 
     width: int = Field(default=256, ge=4)
@@ -56,6 +59,7 @@ class NamedSettings(TransformerSettings):
     depth_blocks: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
     beam: int = Field(default=50, ge=1)
+    unseen: float = Field(default=0.0, ge=0, lt=1)
 
 
 class NamedModule(ItemSequenceModule):
@@ -63,17 +67,28 @@ class NamedModule(ItemSequenceModule):
 
     Attributes:
         codes: int64[n_items, depth], the names.
+        seen: bool[n_items], the items that training holds.
         enter: from the trunk's width to the decoder's.
         depth: spells.
     """
 
     codes: Tensor
+    seen: Tensor
     settings: NamedSettings
 
     def __init__(self, index: ItemIndex, settings: NamedSettings) -> None:
         super().__init__()
         self.settings, self.n_items = settings, index.n_items
         self.register_buffer("codes", torch.from_numpy(index.codes.astype(np.int64)))
+        self.register_buffer("seen", torch.zeros(index.n_items, dtype=torch.bool))
+
+    def more_names(self, codes: NDArray[np.int32]) -> dict[str, Tensor]:
+        """The buffers of names with those of new items, int32[m, depth], behind."""
+        new = torch.from_numpy(codes).to(self.codes)
+        return {
+            "codes": torch.cat([self.codes, new]),
+            "seen": torch.cat([self.seen, torch.zeros_like(new[:, 0], dtype=torch.bool)]),
+        }
 
     def add_speller(self, index: ItemIndex) -> None:
         """Make ``enter`` and ``depth``; called last, so a trunk's first weights ignore names."""
@@ -101,6 +116,8 @@ class NamedRecommender(TransformerRecommender):
     ) -> None:
         super().__init__(settings, train, seed, folder, quiet)
         self.index: ItemIndex | None = None
+        self._unseen: UnseenItems | None = None
+        self._agreement: dict[str, Any] | None = None
         self._encoders: dict[str, Encoder] = {}
 
     settings: NamedSettings
@@ -109,7 +126,9 @@ class NamedRecommender(TransformerRecommender):
     def _build(self, split: Split) -> ItemSequenceModule:
         vectors = self._name_items(split)
         torch.manual_seed(self.seed)
-        return self._module(vectors)
+        module = self._module(vectors)
+        module.seen[torch.from_numpy(split.train.values.astype(np.int64))] = True
+        return module
 
     @abstractmethod
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
@@ -131,6 +150,7 @@ class NamedRecommender(TransformerRecommender):
         method = indexing.build(how.pop("method"), **how)
         self.index = method.build(split, views, self.seed)
         self.seconds["index"] = time.monotonic() - began
+        self._agreement = indexing.Agreement.of(self.index, split, views).to_dict()
         return vectors
 
     def extend(self, catalogue: pl.DataFrame, items: pl.DataFrame) -> Self:
@@ -143,7 +163,7 @@ class NamedRecommender(TransformerRecommender):
         named_by = self.settings.index.get("encoder", self.settings.encoder)
         codes = self.index.assign(self._encode_new(named_by, catalogue, items))
         more = self._with_items(codes, catalogue, items)
-        more.index = self.index.extended(codes)
+        more.index, more._unseen = self.index.extended(codes), None
         _ = more.index.trie  # built now, not by the first request
         return more
 
@@ -162,9 +182,10 @@ class NamedRecommender(TransformerRecommender):
         return self._encoders[key].encode_new(catalogue, items, width)
 
     def health(self) -> dict[str, Any]:
-        """The health report of the names."""
+        """The health report of the names, after a fit with what they know of the data."""
         assert self.index is not None
-        return self.index.health().to_dict()
+        found = {} if self._agreement is None else {"agreement": self._agreement}
+        return {**self.index.health().to_dict(), **found}
 
     def spelled(self, requests: Requests, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """The names that the beam finds for each request.
@@ -189,6 +210,16 @@ class NamedRecommender(TransformerRecommender):
             rows = torch.from_numpy(np.flatnonzero(beams == beam))
             items[rows, :beam], scores[rows, :beam] = self.spell(states[rows], int(beam))
         return states, items, scores
+
+    def join_unseen(self, items: Tensor, scores: Tensor, requests: Requests, k: int) -> Ranking:
+        """The k best of a beam, unseen items among them as the settings say."""
+        forbidden = requests.forbidden()
+        if not self.settings.unseen:
+            return top_k(scores, k, forbidden=forbidden, items=items)
+        assert self.index is not None
+        if self._unseen is None:
+            self._unseen = UnseenItems(self.index, self.module.seen.cpu().numpy())
+        return self._unseen.join(items, scores, k, self.settings.unseen, forbidden)
 
     @torch.no_grad()
     def spell(self, states: Tensor, beam: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.base import Ranking, Requests
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
 
 
@@ -51,9 +51,9 @@ class PackedModule(NamedModule):
         last = len(self.vocabulary) - 1
         return nn.functional.embedding_bag(self.rows, self.vocabulary, mode="sum", padding_idx=last)
 
-    def states(self, items: Tensor, table: Tensor) -> Tensor:
-        """int64[b, l] to float[b, l, d]."""
-        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
+        out: Tensor = self.encoder(vectors)
         return out
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:
@@ -116,15 +116,13 @@ class Packed(NamedRecommender):
             vectors,
             {
                 "rows": torch.cat([module.rows[:-1], new, module.rows[-1:]]),
-                "codes": torch.cat([module.codes, torch.from_numpy(codes).to(module.codes)]),
+                **module.more_names(codes),
             },
         )
 
-    @torch.no_grad()
-    def score(self, requests: Requests) -> Tensor:
+    def answer(self, states: Tensor) -> Tensor:
         """float32[n, n_items]: the log-probability of every name."""
         assert self.index is not None
-        states = self.last_states(requests.history)
         with autocast(states.device.type):
             context = self.module.enter(states)
             return exhaustive(self.module.depth, context, self.index.trie).cpu()
@@ -133,4 +131,4 @@ class Packed(NamedRecommender):
         if requests.candidates is not None:
             return super()._recommend(requests, k, mode)
         _, items, scores = self.spelled(requests, k)
-        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+        return self.join_unseen(items, scores, requests, k)

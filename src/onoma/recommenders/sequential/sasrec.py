@@ -57,9 +57,9 @@ class SASRecModule(ItemSequenceModule):
         """float32[n_items + 1, d]."""
         return self.ids
 
-    def states(self, items: Tensor, table: Tensor) -> Tensor:
-        """int64[b, l] to float[b, l, d]."""
-        out: Tensor = self.encoder(nn.functional.embedding(items, table))
+    def states_of(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] item vectors to float[b, l, d]."""
+        out: Tensor = self.encoder(vectors)
         return out
 
     def loss(self, states: Tensor, targets: Tensor, table: Tensor) -> Tensor:

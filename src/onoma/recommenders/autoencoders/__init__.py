@@ -1,0 +1,1 @@
+"""Recommenders that read a history as a set and give the set back, completed."""
