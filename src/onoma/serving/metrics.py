@@ -18,7 +18,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2500, 10_000)
 _SECONDS = tuple(ms / 1000 for ms in _MS)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-STAGES = ("wait", "prepare", "model", "format", "search", "store")
+STAGES = ("wait", "prepare", "model", "format", "search", "explain", "chat", "store")
 
 
 class Metrics:
