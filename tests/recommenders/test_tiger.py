@@ -11,6 +11,7 @@ from onoma.neural.seq2seq import Encoded
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.popular import MostPopular
 from onoma.recommenders.generative.tiger import Tiger, user_tokens
+from onoma.recommenders.generative.tiger_t5 import as_t5
 from onoma.recommenders.tuning import validation_ndcg
 
 QUICK = {"epochs": 20, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10}
@@ -46,47 +47,9 @@ def test_learns_the_ring(fitted, small_split):
     assert validation_ndcg(fitted, small_split.valid) > popular + 0.05
 
 
-def hugging_face(model):
-    """A T5 with the weights of a fitted TIGER; its vocabulary is ours, then the users."""
-    transformers = pytest.importorskip("transformers")
-    s, module = model.settings, model.module
-    table = torch.cat([module.decoder.vocabulary, module.users])
-    peer = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=len(table), d_model=s.width, d_kv=s.head_width, d_ff=s.inner,
-            num_layers=s.layers, num_heads=s.heads, dropout_rate=0.0, feed_forward_proj="relu",
-            decoder_start_token_id=module.decoder.offsets[-1], pad_token_id=0, eos_token_id=1,
-        )
-    ).eval()  # fmt: skip
-    peer.shared.weight.data.copy_(table)
-    inner = s.heads * s.head_width
-
-    def attention(theirs, ours):
-        for name, part in zip("qkv", ours.qkv.split(inner), strict=True):
-            getattr(theirs, name).weight.data.copy_(part)
-        theirs.o.weight.data.copy_(ours.out.weight)
-
-    def feed(theirs, ours):
-        theirs.wi.weight.data.copy_(ours.up)
-        theirs.wo.weight.data.copy_(ours.down)
-
-    for theirs, ours in ((peer.encoder, module.encoder), (peer.decoder, module.decoder)):
-        theirs.final_layer_norm.weight.data.copy_(ours.norm.weight)
-        first = theirs.block[0].layer[0].SelfAttention
-        first.relative_attention_bias.weight.data.copy_(ours.bias.weight)
-        for block, mine in zip(theirs.block, ours.blocks, strict=True):
-            attention(block.layer[0].SelfAttention, mine.attention)
-            feed(block.layer[-1].DenseReluDense, mine.feed)
-            block.layer[0].layer_norm.weight.data.copy_(mine.before_attention.weight)
-            block.layer[-1].layer_norm.weight.data.copy_(mine.before_feed.weight)
-            if len(block.layer) == 3:
-                attention(block.layer[1].EncDecAttention, mine.read)
-                block.layer[1].layer_norm.weight.data.copy_(mine.before_read.weight)
-    return peer
-
-
 @torch.no_grad()
 def test_logits_equal_those_of_t5(fitted):
+    pytest.importorskip("transformers")
     module, depth = fitted.module, fitted.index.depth
     rng = np.random.default_rng(0)
     lengths = torch.tensor([1, 20, 7, 3])
@@ -100,7 +63,7 @@ def test_logits_equal_those_of_t5(fitted):
     tokens = torch.cat([start + 2 + module.token[users][:, None], module.rows[items].flatten(1)], 1)
     said = torch.cat([torch.full((4, 1), start), codes[:, :-1] + torch.tensor(offsets[:-2])], 1)
     mask = (torch.arange(tokens.shape[1]) < 1 + depth * lengths[:, None]).long()
-    theirs = hugging_face(fitted)(
+    theirs = as_t5(fitted)(
         input_ids=tokens, attention_mask=mask, decoder_input_ids=said
     ).logits  # fmt: skip
     for level, logits in enumerate(ours):
