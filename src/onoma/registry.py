@@ -19,6 +19,7 @@ RECOMMENDERS = {
     "multvae": "onoma.recommenders.autoencoders.multvae:MultVAE",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
+    "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

@@ -63,3 +63,43 @@ def windows(sequences: Ragged, length: int) -> Ragged:
     np.cumsum(sizes, out=offsets[1:])
     where = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], sizes)
     return Ragged(offsets, sequences.values[where])
+
+
+class PrefixBatches:
+    """Every history up to a point with the item that follows it, for models that read one target.
+
+    Histories of about equal length share a batch, so next to nothing is padded; every epoch's
+    plan is a function of (seed, epoch).
+
+    Args:
+        sequences: n rows of item codes; the first of a row is no target.
+        rows: targets a batch.
+        length: items of a history that are read, the last ones.
+    """
+
+    def __init__(self, sequences: Ragged, rows: int = 256, length: int = 20) -> None:
+        self.rows, self.length, self.sequences = rows, length, sequences
+        owner = sequences.rows()
+        place = np.arange(len(owner)) - sequences.offsets[owner]
+        self.targets = np.flatnonzero(place > 0)
+        self.owners = owner[self.targets]
+        self.lengths = np.minimum(place[self.targets], length)
+
+    def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """Target numbers of each batch of one epoch."""
+        rng = np.random.default_rng([seed, epoch])
+        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        cuts = np.arange(self.rows, len(order), self.rows)
+        batches = np.split(order, cuts)
+        return [batches[i] for i in rng.permutation(len(batches)) if len(batches[i])]
+
+    def tensors(self, batch: NDArray[np.int64], pad: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Histories int64[b, l], left aligned, their lengths, rows of the sequences and targets."""
+        ends, lengths = self.targets[batch], self.lengths[batch]
+        column = np.arange(lengths.max(initial=0))
+        at = (ends - lengths)[:, None] + column
+        inside = column < lengths[:, None]
+        items = np.where(inside, self.sequences.values[np.where(inside, at, 0)], pad)
+        parts = (items, lengths, self.owners[batch], self.sequences.values[ends])
+        a, b, c, d = (torch.from_numpy(part.astype(np.int64)) for part in parts)
+        return a, b, c, d
