@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,7 +111,9 @@ class NamesItems(TrainedRecommender):
         """
         assert self.index is not None
         named_by = self.settings.index.get("encoder", self.settings.encoder)
-        codes = self.index.assign(self._encode_new(named_by, catalogue, items))
+        told = replace(self.index, codes=self.index.codes[:1]).reconstruct()
+        width = None if told is None else told.shape[1]
+        codes = self.index.assign(self._encode_new(named_by, catalogue, items, width))
         more = self._with_items(codes, catalogue, items)
         more.index, more._unseen = self.index.extended(codes), None
         _ = more.index.trie  # built now, not by the first request
