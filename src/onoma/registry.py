@@ -20,6 +20,7 @@ RECOMMENDERS = {
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
+    "p5": "onoma.recommenders.text.p5:P5",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

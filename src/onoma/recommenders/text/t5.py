@@ -1,24 +1,22 @@
-"""T5 through transformers: reading prompts, the loss of answers, and saying names under the trie."""
+"""T5 through transformers: what it reads, what it answers, and a speller over its decoder."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onoma.errors import OnomaError
 from onoma.neural.noise import Noise
 from onoma.neural.seq2seq import Encoded
-from onoma.recommenders.generative.naming import NamesModule
+from onoma.recommenders.text.base import TextModule
 
 if TYPE_CHECKING:
     from transformers import T5Config
 
+_DERIVED = ("tie_word_embeddings", "dense_act_fn", "is_gated_act", "transformers_version")
 WORDS = 512  # words of a question that have a vector of their own
 
 
@@ -51,13 +49,12 @@ def small_config(
     )  # fmt: skip
 
 
-class T5Module(NamesModule):
+class T5Module(TextModule):
     """A T5 whose inputs carry whole-word vectors (Geng et al., P5, RecSys 2022).
 
     Args:
         config: of the T5.
         n_items: items that it knows.
-        seen: bool[n_items], the items that training holds.
         whole_words: whether inputs carry the vector of their word.
         checkpoint: a transformers folder whose weights it starts from.
 
@@ -92,8 +89,8 @@ class T5Module(NamesModule):
             nn.init.normal_(self.words.weight, std=0.0 if checkpoint else 1.0)
         self.register_buffer("seen", torch.zeros(n_items, dtype=torch.bool))
         self._twice = _shared(self)
-        self.register_state_dict_post_hook(_drop_shared)
-        self.register_load_state_dict_pre_hook(_fill_shared)
+        self.register_state_dict_post_hook(_drop_shared)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_fill_shared)  # type: ignore[no-untyped-call]
 
     def read(self, tokens: Tensor, words: Tensor, lengths: Tensor) -> Encoded:
         """Encoder states of int64[n, l] tokens and their words; int64[n] are in use."""
@@ -128,10 +125,14 @@ class T5Module(NamesModule):
         )
         return self.logits(states.last_hidden_state)
 
-    def loss(self, context: Encoded, tokens: Tensor) -> Tensor:
-        """Mean cross-entropy over the tokens of the answers, int64[n, l], -1 behind them."""
-        logits = self.answers(context, tokens)
-        return F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten(), ignore_index=-1)
+    def speller(self) -> T5Speller:
+        """Says tokens one by one."""
+        return T5Speller(self)
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration, JSON values only."""
+        about: dict[str, Any] = self.config.to_dict()
+        return about | {"scale_decoder_outputs": self.config.scale_decoder_outputs}
 
 
 class T5Speller:
@@ -225,29 +226,30 @@ def _beams(attention: Any, x: Tensor) -> Tensor:
     return x.view(*x.shape[:2], attention.n_heads, 1, -1)
 
 
-def write_config(config: T5Config, path: Path) -> None:
-    """Write the configuration as JSON."""
-    from onoma.dataset.files import write_text
-
-    write_text(json.dumps(config.to_dict(), indent=2, default=str) + "\n", path)
-
-
-def read_config(path: Path) -> T5Config:
-    """Read what :func:`write_config` wrote.
+def checkpoint_config(folder: str, size: int | None) -> T5Config:
+    """The configuration of a transformers folder, for a vocabulary of a size if one is given.
 
     Raises:
-        OnomaError: the file is missing or damaged.
+        OnomaError: the folder holds none, or transformers is not installed.
     """
+    try:
+        from transformers import T5Config
+
+        config = T5Config.from_pretrained(folder, local_files_only=True)
+    except (ImportError, OSError, ValueError) as error:
+        raise OnomaError(f"no configuration of a T5 ({error})", where=folder) from error
+    if size is not None:
+        config.vocab_size = size
+    return config
+
+
+def restored_config(about: dict[str, Any]) -> T5Config:
+    """The configuration that :meth:`T5Module.describe` gave."""
     from transformers import T5Config
 
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        scaled = bool(raw.pop("scale_decoder_outputs", True))
-        raw.pop("tie_word_embeddings", None)
-        config = T5Config(**raw)
-        config.scale_decoder_outputs = scaled
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise OnomaError(f"no configuration of a T5 ({error})", where=str(path)) from error
+    scaled = about.pop("scale_decoder_outputs", True)
+    config = T5Config(**{key: value for key, value in about.items() if key not in _DERIVED})
+    config.scale_decoder_outputs = bool(scaled)
     return config
 
 
