@@ -328,7 +328,8 @@ class TextRecommender(NamesItems):
         """float32[n, n_items]: the log-probability of every name; slow, for small catalogues."""
         out = torch.zeros(len(requests), self.module.n_items)
         for rows, context in self._parts(self.asked(requests)) if len(requests) else []:
-            found = exhaustive(self.module.speller(), context, self.spelling.trie)
+            with autocast(device().type):
+                found = exhaustive(self.module.speller(), context, self.spelling.trie)
             out[torch.from_numpy(rows)] = found.cpu()
         return out
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BLANKS = 32  # sentinels that a span may be masked by
 _PAD, _END, _BEGIN = "<pad>", "</s>", "<s>"
-_NUMBERS = 1000  # numbers below it are words of every vocabulary that is learnt here
+_NUMBERS = 1000
 
 
 class Vocabulary:
@@ -38,8 +38,8 @@ class Vocabulary:
     def learnt(cls, texts: Iterable[str], size: int) -> Vocabulary:
         """Byte-pair encoding of the texts (Sennrich et al., ACL 2016) over bytes.
 
-        Every byte is a token, so no text is out of reach, and numbers below a thousand are words,
-        so longer ones are cut in pieces of up to three digits, whatever the texts say.
+        Every byte is a token, so no text is out of reach. Numbers below a thousand are among the
+        texts, so longer ones are cut in pieces of two or three digits whatever the texts say.
 
         Args:
             texts: of training.
@@ -50,12 +50,7 @@ class Vocabulary:
         """
         kit = library()
         tokenizer = kit.Tokenizer(kit.models.BPE())
-        tokenizer.pre_tokenizer = kit.pre_tokenizers.Sequence(
-            [
-                kit.pre_tokenizers.Split(kit.Regex("[0-9]+"), "isolated"),
-                kit.pre_tokenizers.ByteLevel(add_prefix_space=True),
-            ]
-        )
+        tokenizer.pre_tokenizer = kit.pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = kit.decoders.ByteLevel()
         special = [_PAD, _END, _BEGIN, *(f"<extra_id_{n}>" for n in range(BLANKS))]
         trainer = kit.trainers.BpeTrainer(
@@ -64,7 +59,7 @@ class Vocabulary:
             initial_alphabet=kit.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        numbers = [" ".join(map(str, range(_NUMBERS)))] * 2
+        numbers = [mark.join(map(str, range(_NUMBERS))) for mark in " _" for _ in range(2)]
         tokenizer.train_from_iterator([*texts, *numbers], trainer)
         return cls(tokenizer, tokenizer.get_vocab_size(), 0, 1)
 
