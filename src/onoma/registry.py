@@ -21,6 +21,7 @@ RECOMMENDERS = {
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "p5": "onoma.recommenders.text.p5:P5",
+    "lcrec": "onoma.recommenders.text.lcrec:LCRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

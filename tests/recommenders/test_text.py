@@ -14,6 +14,7 @@ from onoma.evaluation.texts import Biases, coverage, star_figures, text_figures
 from onoma.indexing import build
 from onoma.recommenders.base import Requests
 from onoma.recommenders.text.corpus import Corpus
+from onoma.recommenders.text.lcrec import LCRec
 from onoma.recommenders.text.mixture import Mixture
 from onoma.recommenders.text.p5 import P5
 from onoma.recommenders.text.prompts import collection
@@ -41,6 +42,26 @@ class TestP5(Conformance):
 
     def make(self):
         return p5()
+
+
+def lcrec(**settings):
+    families = {"sequential": 2, "mutual": 1, "asymmetric": 1, "preference": 1}
+    return LCRec(
+        quiet=True,
+        **{
+            "index": {"method": "rqkmeans", "levels": 2, "size": 8},
+            "encoder": {"name": "collaborative", "dim": 8},
+            "families": families, "width": 32, "layers": 2, "heads": 2, "inner": 64,
+            "vocabulary": 400, "train": QUICK, **settings,
+        },
+    )  # fmt: skip
+
+
+class TestLCRec(Conformance):
+    tolerance = 0.06
+
+    def make(self):
+        return lcrec()
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +130,17 @@ def _named():
     return Dataset.construct(log)
 
 
-def test_scores_are_those_of_true_answers(fitted, reviewed):
+@pytest.fixture(scope="module")
+def aligned(reviewed):
+    return lcrec(index={"method": "title"}, families={"sequential": 1, "intention": 1}).fit(
+        reviewed
+    )
+
+
+@pytest.mark.parametrize("which", ["fitted", "aligned"])
+def test_scores_are_those_of_true_answers(which, reviewed, request):
     # The speller's cache against one pass of transformers over whole answers.
+    fitted = request.getfixturevalue(which)
     requests = Requests.of(reviewed.test).slice(0, 6)
     tokens = fitted.spelling.tokens
     whole = fitted.likelihood(fitted.asked(requests), np.broadcast_to(tokens, (6, *tokens.shape)))
@@ -229,3 +259,37 @@ def test_figures_of_texts_and_stars():
     stars = 3 + (users % 3 - 1) + 0.5 * (items % 2)
     found = Biases(users, items, stars, 30, 20)(users, items)
     assert star_figures(found, stars)["rmse"] < 0.3 < star_figures(np.full(600, 3.2), stars)["rmse"]
+
+
+def test_low_rank_updates_leave_the_checkpoint_as_it_is(aligned, reviewed, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    aligned.module.lm.save_pretrained(tmp_path)
+    kit = PreTrainedTokenizerFast(
+        tokenizer_object=aligned.vocabulary.tokenizer, pad_token="<pad>", eos_token="</s>"
+    )
+    kit.save_pretrained(tmp_path)
+    train = {**QUICK, "epochs": 2, "valid_every": 2}
+    model = lcrec(checkpoint=str(tmp_path), lora=2, train=train).fit(reviewed)
+    was = aligned.module.lm.model.layers[0].self_attn.q_proj.weight
+    tuned = model.module.lm.model.layers[0].self_attn.q_proj
+    assert torch.equal(tuned.base_layer.weight, was)
+    assert tuned.lora_B["default"].weight.abs().max() > 0
+    assert model.module.new.weight.requires_grad
+    model.save(tmp_path / "run")
+    again = LCRec.load(tmp_path / "run", reviewed.dataset)
+    requests = Requests.of(reviewed.test)
+    torch.testing.assert_close(again.score(requests), model.score(requests), rtol=0.02, atol=0.1)
+
+
+def test_preferences_speak_of_the_past_alone(reviewed):
+    corpus = Corpus.of(reviewed, "test", 5)
+    log = reviewed.dataset.interactions
+    colour = log["review_title"].str.split(" ").list.first()
+    for event, said in enumerate(corpus.preferences):
+        mine = log["user"].to_numpy() == corpus.users[event]
+        past = {colour[int(row)] for row in np.flatnonzero(mine)[:-1]}
+        now = colour[int(np.flatnonzero(mine)[-1])]
+        assert said and (now in past or now not in said)
+        assert ("avoids" in said) <= (log["rating"].to_numpy()[mine].min() < 3)
+    assert Corpus.of(reviewed, "train", 5).preferences[0] == ""

@@ -20,14 +20,15 @@ from onoma.dataset.files import write_text
 from onoma.encoding.text import item_texts
 from onoma.errors import OnomaError
 from onoma.indexing import ItemIndex
-from onoma.neural.beam import Speller, beam_search, exhaustive
+from onoma.neural.beam import beam_search, exhaustive
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests
-from onoma.recommenders.generative.naming import NameSettings, NamesItems, NamesModule
+from onoma.recommenders.generative.naming import NameSettings, NamesItems
 from onoma.recommenders.text.corpus import Corpus, Part
 from onoma.recommenders.text.free import free_search
 from onoma.recommenders.text.mixture import Mixture
+from onoma.recommenders.text.module import TextModule
 from onoma.recommenders.text.prompts import Prompt, Values, Writer, collection
 from onoma.recommenders.text.spelling import Form, Spelling
 from onoma.recommenders.text.tasks import Asker, Question, able, user_word
@@ -77,42 +78,6 @@ class TextSettings(NameSettings):
     measured: int = Field(default=1000, ge=0)
 
 
-class TextModule(NamesModule):
-    """A language model that reads questions and says answers."""
-
-    @abstractmethod
-    def read(self, tokens: Tensor, words: Tensor, lengths: Tensor) -> Any:
-        """What answers go on from: has a length, a device and slices.
-
-        Args:
-            tokens: int64[n, l], left aligned.
-            words: int64[n, l], the word of each token, from 1.
-            lengths: int64[n], tokens in use.
-        """
-
-    @abstractmethod
-    def answers(self, context: Any, tokens: Tensor) -> Tensor:
-        """float[n, l, vocabulary] logits at each place of int64[n, l], true tokens before.
-
-        Negative tokens stand for nothing.
-        """
-
-    @abstractmethod
-    def speller(self) -> Speller:
-        """Says tokens one by one."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """The configuration, JSON values only."""
-
-    def loss(self, context: Any, tokens: Tensor) -> Tensor:
-        """Mean cross-entropy over the tokens of the answers, int64[n, l], -1 behind them."""
-        logits = self.answers(context, tokens)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), tokens.flatten(), ignore_index=-1
-        )
-
-
 class TextRecommender(NamesItems):
     """Trains a language model on questions and answers; items are answered under the trie.
 
@@ -158,7 +123,7 @@ class TextRecommender(NamesItems):
 
     def able(self, corpus: Corpus, family: str) -> NDArray[np.int64]:
         """int64[m], the events that a family can ask about."""
-        return able(corpus, family)
+        return able(corpus, self.prompts_of(family))
 
     def asker(self, split: Split, corpus: Corpus) -> Asker:
         """Makes questions about a corpus; wrong answers come from the items of training."""

@@ -10,8 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Ragged, Split
-from onoma.dataset.events import log_rows
+from onoma.dataset.events import LogRows, log_rows
 from onoma.encoding.text import item_texts
+from onoma.recommenders.text import preferences
 
 Part = Literal["train", "valid", "test"]
 _SENTENCE = r"[^.!?\n]+[.!?]*"
@@ -32,6 +33,7 @@ class Corpus:
         reviews: n texts of reviews.
         sentences: n sentences of the reviews that say something of a feature.
         features: n words, the feature of each sentence.
+        preferences: n texts, what the user said before that they look for or avoid.
         titles: of the items, by code; the id where there is none.
         descriptions: of the items, by code.
     """
@@ -44,6 +46,7 @@ class Corpus:
     reviews: list[str]
     sentences: list[str]
     features: list[str]
+    preferences: list[str]
     titles: list[str]
     descriptions: list[str]
 
@@ -61,9 +64,9 @@ class Corpus:
         log = split.dataset.interactions
         here = log[getattr(rows, part)]
         users, items, before = _events(split, part, length)
+        known = _features(_sentences(_column(log[rows.train], "review_text")))
         said = _sentences(_column(here, "review_text"))
-        known = said if part == "train" else _sentences(_column(log[rows.train], "review_text"))
-        sentences, features = _explained(said, _features(known), len(items))
+        sentences, features = _explained(said, known, len(items))
         rating = here["rating"] if "rating" in here.columns else pl.Series([None] * len(items))
         return cls(
             users,
@@ -74,6 +77,7 @@ class Corpus:
             _column(here, "review_text"),
             sentences,
             features,
+            _preferences(split, rows, part, known),
             split.dataset.titles(np.arange(split.dataset.n_items)),
             item_texts(split.dataset.items, ("description", "features", "brand", "categories")),
         )
@@ -100,6 +104,26 @@ def _events(
         cases.targets.values.astype(np.int32),
         cases.history.take(owner).last(length),
     )
+
+
+def _preferences(split: Split, rows: LogRows, part: Part, known: pl.DataFrame) -> list[str]:
+    """What the last events before each one of a part say of its user."""
+    log, words = split.dataset.interactions, preferences.aspects(split.dataset.items)
+    parts: tuple[Part, ...] = ("train", "valid", "test")
+    told: dict[int, list[str]] = {}
+    out: list[str] = []
+    for each in parts[: parts.index(part) + 1]:
+        here = log[getattr(rows, each)]
+        _, features = _explained(_sentences(_column(here, "review_text")), known, here.height)
+        stars = here["rating"] if "rating" in here.columns else pl.Series([None] * here.height)
+        given = stars.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        said = preferences.events(here["item"].to_numpy(), given, features, words)
+        for user, text in zip(here["user"].to_list(), said, strict=True):
+            before = told.setdefault(user, [])
+            if each == part:
+                out.append(preferences.joined(before))
+            before.append(text)
+    return out
 
 
 def _column(log: pl.DataFrame, name: str) -> list[str]:

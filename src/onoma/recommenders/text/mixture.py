@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Mixture:
         self.prompts = {name: owner.prompts_of(name) for name in self.families}
         events = {name: owner.able(self.corpus, name) for name in self.families}
         self.events = {name: found for name, found in events.items() if len(found)}
-        self.cost = _cost(self.corpus, owner)
+        self.cost = _cost(self.corpus, owner, self.families)
 
     def plan(self, seed: int, epoch: int) -> list[Any]:
         """Batches of ``(families, events, seed)``, rows of about equal length together."""
@@ -113,24 +114,30 @@ def _draw(
     return events[first[owner] + (rng.random(len(owner)) * sizes[owner]).astype(np.int64)]
 
 
-def _cost(corpus: Corpus, owner: TextRecommender) -> Any:
+def _cost(corpus: Corpus, owner: TextRecommender, families: Sequence[str]) -> Any:
     """About how many tokens a question has, so that like lengths share a batch."""
     name = float(owner.spelling.lengths.mean()) + 1
-    history = np.minimum(corpus.before.lengths, owner.settings.length) * name
-    review = np.array([len(text) / 4 for text in corpus.reviews])
-    number = {
-        family: at for at, family in enumerate(f for f, c in owner.settings.families.items() if c)
+    history = np.minimum(corpus.before.lengths, owner.settings.length)
+    title = np.mean([len(text) for text in corpus.titles[:1000]]) / 4 + 1
+    length = {
+        "history": history * name,
+        "titles": history * title,
+        "review": np.array([len(text) / 4 for text in corpus.reviews]),
+        "candidates": np.full(len(corpus), owner.settings.candidates * name),
+        "description": np.array([len(text) / 4 for text in corpus.descriptions])[corpus.items],
     }
+    of = []
+    for family in families:
+        prompts = owner.prompts_of(family)
+        total = sum(
+            (length[field] for p in prompts for field in p.fields if field in length),
+            start=np.zeros(len(corpus)),
+        )
+        of.append(np.minimum(24 + total / max(len(prompts), 1), owner.settings.longest))
+    table = np.array(of)
 
-    def cost(families: NDArray[np.int64], events: NDArray[np.int64]) -> NDArray[np.float64]:
-        out = np.full(len(families), 24.0)
-        out += np.where(families == number.get("review", -1), review[events], 0)
-        reads = [
-            at
-            for family, at in number.items()
-            if family not in ("review", "rating", "direct", "explanation")
-        ]
-        out += np.where(np.isin(families, reads), history[events], 0)
-        return np.minimum(out, owner.settings.longest)
+    def cost(family: NDArray[np.int64], events: NDArray[np.int64]) -> NDArray[np.float64]:
+        out: NDArray[np.float64] = table[family, events]
+        return out
 
     return cost

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.text.base import TextModule, TextRecommender, TextSettings
+from onoma.recommenders.text.base import TextRecommender, TextSettings
+from onoma.recommenders.text.module import TextModule
 from onoma.recommenders.text.t5 import T5Module, checkpoint_config, restored_config, small_config
 
 

@@ -9,23 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from onoma.errors import OnomaError
-from onoma.neural.noise import Noise
+from onoma.neural.noise import GlobalNoise
 from onoma.neural.seq2seq import Encoded
-from onoma.recommenders.text.base import TextModule
+from onoma.recommenders.text.module import TextModule
 
 if TYPE_CHECKING:
     from transformers import T5Config
 
 _DERIVED = ("tie_word_embeddings", "dense_act_fn", "is_gated_act", "transformers_version")
 WORDS = 512  # words of a question that have a vector of their own
-
-
-class _GlobalNoise(Noise):
-    """Dropout inside transformers draws from torch's own stream, so that restarts as well."""
-
-    def at(self, seed: int, step: int) -> None:
-        super().at(seed, step)
-        torch.manual_seed(seed * 1_000_003 + step)
 
 
 def small_config(
@@ -72,7 +64,7 @@ class T5Module(TextModule):
         super().__init__()
         from transformers import T5ForConditionalGeneration
 
-        self.noise, self.n_items, self.config = _GlobalNoise(), n_items, config
+        self.noise, self.n_items, self.config = GlobalNoise(), n_items, config
         if checkpoint is None:
             self.t5 = T5ForConditionalGeneration(config)
         else:
@@ -88,9 +80,7 @@ class T5Module(TextModule):
             # Silent at first where the model knows how to read, as loud as a token elsewhere.
             nn.init.normal_(self.words.weight, std=0.0 if checkpoint else 1.0)
         self.register_buffer("seen", torch.zeros(n_items, dtype=torch.bool))
-        self._twice = _shared(self)
-        self.register_state_dict_post_hook(_drop_shared)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_fill_shared)  # type: ignore[no-untyped-call]
+        self.share()
 
     def read(self, tokens: Tensor, words: Tensor, lengths: Tensor) -> Encoded:
         """Encoder states of int64[n, l] tokens and their words; int64[n] are in use."""
@@ -251,24 +241,3 @@ def restored_config(about: dict[str, Any]) -> T5Config:
     config = T5Config(**{key: value for key, value in about.items() if key not in _DERIVED})
     config.scale_decoder_outputs = bool(scaled)
     return config
-
-
-def _shared(module: nn.Module) -> dict[str, str]:
-    """Names of parameters that are the same as one named before, and that name."""
-    first: dict[int, str] = {}
-    twice = {}
-    for name, value in module.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(value), name) != name:
-            twice[name] = first[id(value)]
-    return twice
-
-
-def _drop_shared(module: T5Module, weights: dict[str, Tensor], prefix: str, _: Any) -> None:
-    for name in module._twice:
-        weights.pop(prefix + name, None)
-
-
-def _fill_shared(module: T5Module, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    for name, first in module._twice.items():
-        if prefix + first in weights:
-            weights[prefix + name] = weights[prefix + first]

@@ -34,20 +34,35 @@ def user_word(user: int) -> str:
     return f"user_{user}" if user >= 0 else "somebody"
 
 
-def able(corpus: Corpus, family: str) -> NDArray[np.int64]:
-    """int64[m], the events that a family can ask about."""
-    if family == "sequential":
-        found = corpus.before.lengths > 0
-    elif family == "rating":
-        found = ~np.isnan(corpus.stars)
-    elif family == "explanation":
-        found = np.array([bool(text) for text in corpus.sentences], dtype=bool)
-    elif family == "review":
-        written = zip(corpus.reviews, corpus.headlines, strict=True)
-        found = np.array([bool(text) and bool(head) for text, head in written], dtype=bool)
-    else:
-        found = np.ones(len(corpus), dtype=bool)
+def able(corpus: Corpus, prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+    """int64[m], the events that at least one of the prompts can ask about."""
+    found = np.zeros(len(corpus), dtype=bool)
+    for prompt in prompts:
+        fits = np.ones(len(corpus), dtype=bool)
+        for name in prompt.fields | ({"stars"} if prompt.kind in ("match", "like") else set()):
+            fits &= _known(corpus, name)
+        found |= fits
     return np.flatnonzero(found)
+
+
+def _known(corpus: Corpus, name: str) -> NDArray[np.bool_]:
+    """bool[n], where the log says something of a field."""
+    if name in ("history", "titles"):
+        return corpus.before.lengths > 0
+    if name == "stars":
+        return ~np.isnan(corpus.stars)
+    if name in ("headline", "review", "sentence", "feature", "preference"):
+        texts = getattr(corpus, _COLUMNS[name])
+        return np.array([bool(text) for text in texts], dtype=bool)
+    if name == "description":
+        return np.array([bool(text) for text in corpus.descriptions], dtype=bool)[corpus.items]
+    return np.ones(len(corpus), dtype=bool)
+
+
+_COLUMNS = {
+    "headline": "headlines", "review": "reviews", "sentence": "sentences",
+    "feature": "features", "preference": "preferences",
+}  # fmt: skip
 
 
 class Asker:
@@ -141,4 +156,5 @@ _FIELDS: dict[str, Callable[[Corpus, int], str | NDArray[np.integer]]] = {
     "review": lambda c, e: c.reviews[e],
     "sentence": lambda c, e: c.sentences[e],
     "feature": lambda c, e: c.features[e],
+    "preference": lambda c, e: c.preferences[e],
 }
