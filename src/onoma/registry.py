@@ -20,6 +20,8 @@ RECOMMENDERS = {
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
+    "p5": "onoma.recommenders.text.p5:P5",
+    "lcrec": "onoma.recommenders.text.lcrec:LCRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 
