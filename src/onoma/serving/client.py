@@ -41,7 +41,7 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise OnomaError(f"{url!r} is not an http address", where="client")
-        self._parts, self._timeout = parts, timeout
+        self.url, self._parts, self._timeout = url.rstrip("/"), parts, timeout
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
