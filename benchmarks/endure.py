@@ -268,6 +268,8 @@ def lasting(run: Path, minutes: float, folder: Path, clients: int = 4) -> bool:
         f"{minutes:g} minutes, {sum(done)} requests, {len(errors)} failed; memory {first:.0f} MiB "
         f"after a tenth, {warm[-1]:.0f} MiB at the end, at most {max(warm):.0f} ({grown:+.1%})"
     )
+    for error in sorted(set(errors))[:5]:
+        print(error)
     print(json.dumps([[round(at), round(mib, 1)] for at, mib in seen[:: max(1, len(seen) // 12)]]))
     return not errors and grown < 0.05
 
