@@ -158,8 +158,8 @@ def kills(run: Path, times: int, folder: Path) -> bool:
 
 
 @contextmanager
-def database(folder: Path) -> Iterator[tuple[str, Callable[..., None]]]:
-    """A PostgreSQL server of its own: its URL, and what runs ``pg_ctl`` with words."""
+def database(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """A PostgreSQL server of its own: its URL, what starts it, and what stops it at once."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), reverse=True)
     control = str(found[0]) if found else shutil.which("pg_ctl")
     if control is None:
@@ -181,27 +181,36 @@ def database(folder: Path) -> Iterator[tuple[str, Callable[..., None]]]:
         )  # fmt: skip
 
     run("initdb", "-o", "-A trust -U onoma")
-    run("-o", settings, "-l", str(folder / "log"), "start")
-    try:
-        yield f"postgresql://onoma@127.0.0.1:{port}/postgres", run
-    finally:
+
+    def start() -> None:
+        run("-o", settings, "-l", str(folder / "log"), "start")
+
+    def stop() -> None:
         run("-m", "immediate", "stop")
+
+    start()
+    try:
+        yield f"postgresql://onoma@127.0.0.1:{port}/postgres", start, stop
+    finally:
+        stop()
 
 
 def database_stops(run: Path, times: int, folder: Path) -> bool:
     """The database is stopped at once and started under event load, and the server killed too."""
-    with database(folder) as (url, control):
+    with database(folder) as (url, start, stop):
         program = Program(run, url)
         senders = Senders(program.client, some_items(program.client)[0])
         back, killed = [], []
         for _ in range(times):
             time.sleep(1.0)
-            control("-m", "immediate", "stop")
+            stop()
             time.sleep(1.0)
-            control("-l", str(folder / "log"), "start")
+            start()
             began = time.perf_counter()
             before = len(senders.acknowledged)
             while len(senders.acknowledged) == before:
+                if time.perf_counter() - began > PATIENCE:
+                    raise SystemExit("no event was kept after the database came back")
                 time.sleep(0.01)
             back.append(time.perf_counter() - began)
             program.kill()
@@ -259,6 +268,8 @@ def lasting(run: Path, minutes: float, folder: Path, clients: int = 4) -> bool:
         f"{minutes:g} minutes, {sum(done)} requests, {len(errors)} failed; memory {first:.0f} MiB "
         f"after a tenth, {warm[-1]:.0f} MiB at the end, at most {max(warm):.0f} ({grown:+.1%})"
     )
+    for error in sorted(set(errors))[:5]:
+        print(error)
     print(json.dumps([[round(at), round(mib, 1)] for at, mib in seen[:: max(1, len(seen) // 12)]]))
     return not errors and grown < 0.05
 

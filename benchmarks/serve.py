@@ -5,7 +5,10 @@
 A flagship of the recipe's size over 20,000 items, trained for an epoch (weights do not change the
 time), answers bare histories of 50 over loopback. The clients are asynchronous connections of one
 process that each wait for an answer before the next request. Prints requests a second and the
-latencies that the clients saw.
+latencies that the clients saw, and the processor's time for one request on each side.
+
+``--peers PYTHON`` names the interpreter of an environment with ``implicit`` and ``rectools[torch]``
+(they cap numpy below 2): their recommendation for one user is timed in the same run, in process.
 """
 
 from __future__ import annotations
@@ -155,6 +158,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--folder", type=Path, help="keeps the run for the next time")
+    parser.add_argument("--peers", default=os.environ.get("ONOMA_PEERS"))
     parser.add_argument("--load", choices=["ping", "recommend"], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -168,9 +172,11 @@ def main() -> None:
     run = prepared(folder, args.items)
     port = free_port()
     process = started([sys.executable, "-c", PING, str(port)], f"http://127.0.0.1:{port}/ping")
+    spent = cpu_seconds(process.pid)
     ping = measured(port, "ping", 8, args.seconds, args.items)
+    spent = 1e3 * (cpu_seconds(process.pid) - spent) / (ping["rps"] * _both(args.seconds))
     process.kill()
-    print(f"ping        8 clients  {_line(ping)}")
+    print(f"ping        8 clients  {_line(ping)}  {spent:.2f} ms of processor a request")
     port, store = free_port(), folder / f"load-{os.getpid()}.db"
     command = [sys.executable, "-m", "onoma", "serve", str(run), "--port", str(port), "--quiet"]
     process = started([*command, "--store", str(store)], f"http://127.0.0.1:{port}/health/ready")
@@ -181,6 +187,25 @@ def main() -> None:
         each = f"{1e3 * spent / max(asked, 1):.2f} ms of processor a request"
         print(f"recommend {clients:3} clients  {_line(found)}  {each}")
     process.terminate()
+    process.wait()
+    if args.peers is None:
+        print("implicit, RecTools: left out; name an interpreter that has them with --peers")
+        return
+    script = str(Path(__file__).with_name("serving_peers.py"))
+    out = subprocess.run([args.peers, script, str(args.items)], capture_output=True, text=True)
+    line = next((x for x in out.stdout.splitlines() if x.startswith("PEER ")), None)
+    if line is None:
+        raise SystemExit(f"the peers failed:\n{out.stderr[-2000:]}")
+    for name, found in json.loads(line[5:]).items():
+        print(
+            f"{name:<30} p50 {found['p50']:6.2f} ms  p99 {found['p99']:6.2f} ms  "
+            f"{found['cpu']:.2f} ms of processor a request"
+        )
+
+
+def _both(seconds: float) -> float:
+    """Seconds of load with those that warm up."""
+    return seconds + min(2.0, seconds)
 
 
 def _line(found: dict[str, float]) -> str:

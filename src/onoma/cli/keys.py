@@ -10,7 +10,12 @@ import typer
 from onoma.cli import show
 
 app = typer.Typer(help="API keys: add, list, revoke.", add_completion=False, no_args_is_help=True)
-_Store = Annotated[str, typer.Option(help="The service's store: a SQLite file or postgresql://...")]
+_Store = Annotated[
+    str,
+    typer.Option(
+        help="The service's store: a SQLite file or postgresql://...", envvar="ONOMA_STORE"
+    ),
+]
 
 
 @app.callback()

@@ -12,7 +12,8 @@ from onoma.errors import OnomaError
 _Store = Annotated[
     str | None,
     typer.Option(
-        help="postgresql://... or a SQLite file (default RUN's name with .db, beside it)."
+        help="postgresql://... or a SQLite file (default RUN's name with .db, beside it).",
+        envvar="ONOMA_STORE",
     ),
 ]
 

@@ -126,7 +126,8 @@ class TransformerRecommender(TrainedRecommender):
 
         Rows are taken in order of length, so padding stays small.
         """
-        self.module.eval()
+        if self.module.training:  # to say it anew to every part costs as much as a layer
+            self.module.eval()
         where = device()
         table = self.item_table()
         short = history.last(self.settings.length)

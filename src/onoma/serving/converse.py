@@ -26,7 +26,8 @@ _EVENTS = "text/event-stream"
 def routes(service: Service) -> APIRouter:
     """The routes of a service."""
     router = APIRouter(prefix="/v1", tags=["ask"], responses=documented())
-    streamed: dict[str, Any] = {"content": {_EVENTS: {"schema": {"type": "string"}}}}
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    streamed: dict[str, Any] = {"content": {_EVENTS: {"schema": event}}}
 
     @router.post("/chat/completions", response_model=ChatOut, responses={200: streamed})
     async def chat(body: ChatIn) -> Response:

@@ -112,9 +112,8 @@ class Guard:
         """The whole body, or what refuses it."""
         limit = self.options.body
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        too_large = problem(413, f"At most {limit} bytes.", headers={"Connection": "close"})
         if length.isdigit() and int(length) > limit:
-            return b"", too_large
+            return b"", _too_large(limit)
         parts, size = [], 0
         try:
             async with asyncio.timeout(self.options.patience):
@@ -125,7 +124,7 @@ class Guard:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > limit:
-                        return b"", too_large
+                        return b"", _too_large(limit)
                     if not message.get("more_body"):
                         break
         except TimeoutError:
@@ -172,6 +171,10 @@ def _replay(body: bytes, receive: Any) -> Any:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _too_large(limit: int) -> Any:
+    return problem(413, f"At most {limit} bytes.", headers={"Connection": "close"})
 
 
 def _named(host: bytes, hosts: tuple[str, ...]) -> bool:

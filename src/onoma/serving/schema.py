@@ -32,9 +32,11 @@ Text = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 # JSON knows one kind of number: 5.0 is a whole one.
-Whole = Annotated[int, BeforeValidator(lambda v: int(v) if _whole(v) else v)]
-Count = Annotated[Whole, Field(ge=1, le=MOST_K, description="How many items.")]
-Scalar = Text | Annotated[Whole, Field(ge=-(10**15), le=10**15)] | Number | bool
+# Bounds stand before it, where the document of the schema finds them.
+WHOLE = BeforeValidator(lambda v: int(v) if _whole(v) else v)
+Count = Annotated[int, Field(ge=1, le=MOST_K, description="How many items."), WHOLE]
+Moment = Annotated[int, Field(ge=0, le=LATEST, description="Unix seconds; now."), WHOLE]
+Scalar = Text | Annotated[int, Field(ge=-(10**15), le=10**15), WHOLE] | Number | bool
 _closed: dict[str, JsonValue] = {"additionalProperties": False}  # keys have a pattern
 Attributes = Annotated[
     dict[Word, Scalar | Annotated[list[Text], Field(max_length=100)]],
@@ -127,7 +129,7 @@ class EventIn(In):
         "view", "click", "cart", "purchase", "play", "rating", "like", "dislike", "hide",
         "impression",
     ] = "view"  # fmt: skip
-    timestamp: Whole | None = Field(default=None, ge=0, le=LATEST, description="Unix seconds; now.")
+    timestamp: Moment | None = None
     value: Number | None = Field(default=None, description="A rating or an amount.")
     request_id: Word | None = Field(default=None, description="Of the answer it followed.")
 

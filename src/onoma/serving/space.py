@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from onoma.errors import OnomaError
 from onoma.recommenders import Recommender
 
 _log = logging.getLogger(__name__)
+_ENCODING = threading.Lock()  # an encoder may be fitted by the first who asks it
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Space:
         """float32[m, dim]: new items; zero rows where the encoder cannot say."""
         width = self.vectors.shape[1]
         try:
-            return self.encoder.encode_new(self.catalogue, items, width)
+            with _ENCODING:
+                return self.encoder.encode_new(self.catalogue, items, width)
         except OnomaError as error:
             _log.warning("no vectors for %d items: %s", items.height, error)
             return np.zeros((items.height, width), dtype=np.float32)

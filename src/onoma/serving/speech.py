@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from onoma.serving.schema import MOST_IDS, Id, ItemRef, Whole
+from onoma.serving.schema import MOST_IDS, WHOLE, Id, ItemRef
 
 _LETTERS = 100_000
 
@@ -46,7 +46,7 @@ class ChatIn(BaseModel):
         default=[], max_length=MOST_IDS, description="Item ids of what is known besides."
     )
     exclude: list[Id] = Field(default=[], max_length=MOST_IDS, description="Items not wanted.")
-    k: Annotated[Whole, Field(ge=1, le=50)] = Field(default=5, description="How many items.")
+    k: Annotated[int, Field(ge=1, le=50, description="How many items."), WHOLE] = 5
 
 
 class SaidItem(ItemRef):
