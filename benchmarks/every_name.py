@@ -79,9 +79,7 @@ def decoded(index: ItemIndex, parts: Split) -> dict[str, float]:
         "outside": invalid_items(ranking.items, n),
         "seen": seen,
         "missing": int((ranking.items < 0).sum()),
-        "off": float(
-            np.abs(np.take_along_axis(exact, top, 1) - ranking.scores[: len(exact), :1]).max()
-        ),
+        "off": float(off),
     }
 
 
