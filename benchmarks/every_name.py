@@ -3,11 +3,11 @@
     python benchmarks/every_name.py --data DIR
 
 A small network with drawn weights spells ten items for each test case under the trie of each
-index of ``onoma study indexing``, over content vectors without a language model (TF-IDF). Drawn
-weights say anything, so every part of a trie is visited. Counts answers outside the catalogue or
+index of ``onoma study indexing``, over content vectors without a language model (TF-IDF).
+Counts the items that are said to anybody, answers outside the catalogue or
 given twice, answers that the user already has, places left empty, and how far the best score is
 from the network's own log-probability of that item's whole name (computed without a beam).
-Exits with 1 where anything but the last is above zero.
+Exits with 1 where an answer is outside, given twice or seen before, or a place is empty.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def decoded(index: ItemIndex, parts: Split) -> dict[str, float]:
     off = np.abs(np.take_along_axis(exact, best, axis=1) - score).max()
     return {
         "users": len(cases),
+        "said": len(np.unique(ranking.items)),
         "outside": invalid_items(ranking.items, n),
         "seen": seen,
         "missing": int((ranking.items < 0).sum()),
