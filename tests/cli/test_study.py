@@ -23,7 +23,7 @@ def test_a_study_ranks_methods_and_writes_a_page(as_json, onoma, data: Path, tmp
     result = as_json(*words)
     means = [row["ndcg@10"]["mean"] for row in result["rows"]]
     assert len(means) == 3 and means == sorted(means, reverse=True)
-    assert all(row["seeds"] == 2 for row in result["rows"])
+    assert all(row["seeds"] == 2 and row["invalid"] == 0 for row in result["rows"])
     speller = open_run(tmp_path / "random" / "seed1")
     assert speller.metrics["test"] == speller.metrics["modes"]["generate"]
     code, _, err = onoma("run", "popular", "--data", data, "evaluate.modes=[sing]")

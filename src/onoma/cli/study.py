@@ -38,6 +38,7 @@ def indexing(
 ) -> None:
     """Which names suit a catalogue: one backbone and budget, a list of indices, a page."""
     from onoma.study import indexing as studies
+    from onoma.study import published
 
     result = studies.indexing(
         data, out, methods=tuple(method or studies.INDICES), seeds=range(seeds),
@@ -55,12 +56,25 @@ def indexing(
                 f"{row[key]['mean']:.4f} ({row[key]['low']:.4f} to {row[key]['high']:.4f})"
                 for key in studies.KEYS
             ),
+            row["invalid"],
             f"{row['seconds']['train']:.0f}",
         ]
         for row in result["rows"]
     ]
-    head = ["index", "seeds", *studies.KEYS, "train s"]
+    head = ["index", "seeds", *studies.KEYS, "invalid", "train s"]
     show.print_table(show.grid(f"generate mode on {result['dataset']['name']}", head, lines))
+    if result["published"]:
+        ours = {row["index"]: row for row in result["rows"]}
+        beside = [
+            [name, *(f"{figures[key]:.4f}" for key in studies.KEYS),
+             *(f"{ours[name][key]['mean']:.4f}" if name in ours else "–" for key in studies.KEYS)]
+            for name, figures in result["published"].items()
+        ]  # fmt: skip
+        head = ["index", *(f"{key}, {whose}" for whose in ("published", "ours")
+                           for key in studies.KEYS)]  # fmt: skip
+        show.print_table(show.grid("beside How to Index Item IDs (S001)", head, beside))
+        typer.echo(published.order_note(result["rows"], result["published"]))
+        typer.echo(result["published_protocol"])
     typer.echo(f"{result['advice']}\n{out / 'study.html'}")
 
 

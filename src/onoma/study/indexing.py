@@ -19,6 +19,7 @@ from onoma.evaluation.cases import read_cases
 from onoma.evaluation.significance import compare, seeds_ci
 from onoma.recipe import Recipe
 from onoma.run import Run, run
+from onoma.study.published import PROTOCOL, PUBLISHED, order_note, reversed_pairs
 
 INDICES: dict[str, dict[str, Any]] = {
     "random": {"method": "random"},
@@ -64,35 +65,6 @@ BUDGET = (
     "evaluate.modes=[generate]",
 )
 
-# Recall@10 and NDCG@10 of Hua et al., How to Index Item IDs, SIGIR-AP 2023.
-_IDS = (
-    "random title independent sequential collaborative semantic sequential+iid collaborative+iid "
-    "semantic+iid semantic+collaborative"
-).split()
-_FIGURES = {
-    "amazon-sports-2014": ".0288 .0153 0 0 .0386 .0195 .0358 .0216 .0431 .0262 .0406 .0235 "
-    ".0339 .0195 .0456 .0270 .0436 .0242 .0070 .0039",
-    "amazon-beauty-2014": ".0479 .0277 .0432 .0254 .0615 .0341 .0602 .0368 .0680 .0357 .0652 .0370 "
-    ".0603 .0355 .0732 .0427 .0724 .0411 .0545 .0310",
-    "yelp-2019": ".0329 .0193 .0086 .0049 .0393 .0197 .0486 .0287 .0428 .0225 .0324 .0170 "
-    ".0465 .0280 .0468 .0254 .0382 .0199 .0056 .0029",
-}
-PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
-    data: {
-        name: {"recall@10": float(recall), "ndcg@10": float(ndcg)}
-        for name, recall, ndcg in zip(_IDS, row.split()[::2], row.split()[1::2], strict=True)
-    }
-    for data, row in _FIGURES.items()
-}
-_PROTOCOL = (
-    "Published: P5 on T5-small from its pretrained weights, leave-one-out, whole catalogue, beam "
-    "of 20 under the trie, no intervals. In four of seven of its logs that could be "
-    "checked the epoch was chosen on test (recall 1 to 2 % too high), and the choice decides the "
-    "order: on Beauty the collaborative index has recall@10 .0680 after epoch 5 and .0457 after "
-    "epoch 19. Ours: validation chooses, the network starts from nothing and reads item names "
-    "alone, and the budget is shorter, so levels differ and the order may."
-)
-
 
 def indexing(
     data: str,
@@ -122,8 +94,11 @@ def indexing(
 
     Returns:
         ``dataset``, ``budget``, ``rows`` (best first: ``index``, ``seeds``, and for each metric
-        ``mean``, ``low``, ``high``; ``seconds``; ``against``, the paired test of NDCG@10 against
-        ``rqkmeans`` where that is among them), ``skipped`` (index to reason) and ``advice``.
+        ``mean``, ``low``, ``high``; ``seconds``; ``invalid``, answers outside the catalogue or
+        given twice over all seeds' test cases, which is 0; ``against``, the paired test of NDCG@10
+        against ``rqkmeans`` where that is among them), ``published`` (index to figures of S001, all
+        its rows), ``published_protocol``, ``reversed`` (pairs whose order differs from the
+        published), ``skipped`` (index to reason) and ``advice``.
 
     Raises:
         OnomaError: an unknown method, or none that this catalogue allows.
@@ -172,6 +147,7 @@ def indexing(
                 }
     rows.sort(key=lambda row: -row["ndcg@10"]["mean"])
     first = next(iter(done.values()))[0]
+    published = PUBLISHED.get(first.metrics["dataset"]["name"], {})
     result = {
         "dataset": first.metrics["dataset"],
         "protocol": first.metrics["protocol"],
@@ -179,7 +155,9 @@ def indexing(
         "budget": first.recipe.recommender["train"],
         "rows": rows,
         "skipped": skipped,
-        "published": PUBLISHED.get(first.metrics["dataset"]["name"], {}),
+        "published": published,
+        "published_protocol": PROTOCOL if published else None,
+        "reversed": reversed_pairs(rows, published),
         "advice": _advice(first.metrics["dataset"]["name"], rows),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -229,6 +207,7 @@ def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         row[key] = {"mean": mean, "low": low, "high": high}
     seconds = [done.metrics["seconds"] for done in runs]
     row["seconds"] = {k: sum(s[k] for s in seconds) / len(runs) for k in ("index", "train")}
+    row["invalid"] = sum(done.metrics["modes"]["generate"]["invalid_items"] for done in runs)
     health = runs[0].metrics["health"]
     row["collisions_before"] = health["before"]["share"]
     row["levels"] = len(health["levels"])
@@ -273,7 +252,7 @@ def _page(result: Mapping[str, Any]) -> str:
             "Beside the paper (How to Index Item IDs)",
             table(["index", *(f"{key}, {whose}" for whose in ("published", "ours")
                               for key in KEYS)], beside),
-            note=_PROTOCOL,
+            note=f"{order_note(rows, published)} {PROTOCOL}",
         )
     ]  # fmt: skip
     lines = [
@@ -285,6 +264,7 @@ def _page(result: Mapping[str, Any]) -> str:
                 for key in KEYS
             ),
             row["levels"],
+            row["invalid"],
             f"{row['collisions_before']:.1%}",
             _tested(row.get("against")),
             number(row["seconds"]["index"], 1),
@@ -297,6 +277,7 @@ def _page(result: Mapping[str, Any]) -> str:
         "seeds",
         *KEYS,
         "levels",
+        "invalid",
         "collide before",
         f"against {DEFAULT}",
         "index s",
