@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -117,24 +117,38 @@ class NameDecoder(nn.Module):
 
         Args:
             context: m users.
-            codes: int64[m, depth]; -1 after the end of a name, where the logits mean nothing.
+            codes: int64[m, depth], or int64[m, names, depth] for names said one after the other;
+                -1 after the end of a name, where the logits mean nothing.
 
         Returns:
-            One float[m, size] a level.
+            One float[m, size] or float[m, names, size] a level.
         """
-        depth = len(self.sizes)
-        starts = torch.tensor(self.offsets[: depth - 1], device=codes.device)
-        before = codes[:, :-1]
-        said = torch.where(before < 0, self.offsets[-1] + 1, before + starts)
-        said = F.pad(said, (1, 0), value=self.offsets[-1])
-        places = torch.arange(depth, device=codes.device)
+        names = codes[:, None] if codes.dim() == 2 else codes
+        starts = torch.tensor(self.offsets[:-1], device=codes.device)
+        said = torch.where(names < 0, self.offsets[-1] + 1, names + starts)
+        # Every name begins anew; nothing reads the last code of the last.
+        said = F.pad(said, (1, 0), value=self.offsets[-1]).flatten(1)[:, :-1]
+        places = torch.arange(said.shape[1], device=codes.device)
         later = places[None, :] > places[:, None]
         bias = self.bias(places, places).masked_fill(later, -torch.inf)
         x, hidden = self.dropout(F.embedding(said, self.vocabulary)), context.padding()
         for block in self.blocks:
             x = block(x, bias, context.states, hidden)
-        x = self.dropout(self.norm(x))
-        return [self._logits(x[:, level], level) for level in range(depth)]
+        x, stride = self.dropout(self.norm(x)), len(self.sizes) + 1
+        levels = [self._logits(x[:, n::stride], n) for n in range(len(self.sizes))]
+        return levels if codes.dim() == 3 else [level[:, 0] for level in levels]
+
+    def loss(self, context: Encoded, codes: Tensor) -> Tensor:
+        """Mean over names that are not all -1 of the cross-entropy of their codes."""
+        count = (codes[..., 0] >= 0).sum()
+        total = [
+            F.cross_entropy(
+                logits.float().flatten(0, -2), codes[..., level].flatten(), ignore_index=-1,
+                reduction="sum",
+            )
+            for level, logits in enumerate(self(context, codes))
+        ]  # fmt: skip
+        return torch.stack(total).sum() / count.clamp(min=1)
 
     def _logits(self, x: Tensor, level: int) -> Tensor:
         table = self.vocabulary[self.offsets[level] : self.offsets[level + 1]]
@@ -148,40 +162,52 @@ class NameDecoder(nn.Module):
 
     def step(self, state: Said, level: int, codes: Tensor | None) -> tuple[Tensor, Said]:
         """See :class:`onoma.neural.beam.Speller`."""
+        x, state = self._place(state, level, codes)
+        return self._logits(self.norm(x), level), state
+
+    def _place(self, state: Said, level: int, codes: Tensor | None) -> tuple[Tensor, Said]:
+        """One more place: what is said first, or the codes of the level before."""
         if codes is None:
             x = self.vocabulary[self.offsets[-1]].expand(state.users, 1, -1)
         else:
-            x = F.embedding(codes + self.offsets[level - 1], self.vocabulary)
-        here = torch.tensor([level], device=x.device)
-        bias = self.bias(here, torch.arange(level + 1, device=x.device))[:, 0]
+            rows = torch.where(codes < 0, self.offsets[-1] + 1, codes + self.offsets[level - 1])
+            x = F.embedding(rows, self.vocabulary)
+        place, said = len(state.said[0]), []
+        here = torch.tensor([place], device=x.device)
+        bias = self.bias(here, torch.arange(place + 1, device=x.device))[:, 0]
         for number, block in enumerate(self.blocks):
             block = cast(DecoderBlock, block)
             qkv = F.linear(block.before_attention(x), block.attention.qkv)
             inner = block.attention.inner
-            queries, keys = qkv[..., :inner], qkv[..., inner:]
-            state.said[number].append(keys)
-            x = block.say(x, queries, state.path(number), bias)
+            said.append([*state.said[number], qkv[..., inner:]])
+            x = block.say(x, qkv[..., :inner], state.path(said[-1]), bias)
             x = block.finish(x, *state.read[number], state.padding)
-        return self._logits(self.norm(x), level), state
+        return x, replace(state, said=said)
 
     def reorder(self, state: Said, parents: Tensor) -> Said:
         """See :class:`onoma.neural.beam.Speller`; moves columns, no keys."""
         ancestors = [columns.gather(1, parents) for columns in state.ancestors]
-        return Said(
-            state.read, state.padding, [list(x) for x in state.said],
-            [*ancestors, parents], state.users,
-        )  # fmt: skip
+        return replace(state, ancestors=[*ancestors, parents])
+
+    def hear(self, state: Said, codes: Tensor) -> Said:
+        """The state after whole names int64[n, depth], -1 after an end; what follows comes next."""
+        alone = torch.zeros(state.users, 1, dtype=torch.int64, device=codes.device)
+        for level in range(len(self.sizes) + 1):
+            before = codes[:, level - 1 : level] if level else None
+            _, state = self._place(state, level, before)
+            state = self.reorder(state, alone)
+        return state
 
 
-@dataclass
+@dataclass(frozen=True)
 class Said:
     """What the beams of n users said and read.
 
     Attributes:
         read: keys and values of the encoder's states, a pair a block.
         padding: of those.
-        said: per block and level, float[n, b, 2 * inner]: keys and values of the beams of the time.
-        ancestors: int64[n, b] a level, the column that each beam of now had there.
+        said: per block and place, float[n, b, 2 * inner]: keys and values of the beams of the time.
+        ancestors: int64[n, b] a place, the column that each beam of now had there.
         users: n.
     """
 
@@ -191,13 +217,32 @@ class Said:
     ancestors: list[Tensor]
     users: int
 
-    def path(self, block: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Keys and values of every beam's codes, a level a turn, each float[n, b or 1, inner]."""
-        for level, keys in enumerate(self.said[block]):
-            if level < len(self.ancestors) and keys.shape[1] > 1:
+    def path(self, said: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of every beam's codes in a block, a place a turn.
+
+        Args:
+            said: float[n, b, 2 * inner] a place, the last one's of the beams of now.
+
+        Yields:
+            Two of float[n, b or 1, inner].
+        """
+        for place, keys in enumerate(said):
+            if place < len(self.ancestors) and keys.shape[1] > 1:
                 n, b, width = keys.shape
-                columns = self.ancestors[level]
+                columns = self.ancestors[place]
                 at = columns + torch.arange(n, device=columns.device)[:, None] * b
                 keys = keys.reshape(-1, width).index_select(0, at.view(-1)).view(n, -1, width)
             k, v = keys.chunk(2, dim=-1)
             yield k, v
+
+
+class Resumed:
+    """A speller that goes on from a state; for :func:`onoma.neural.beam.beam_search`."""
+
+    def __init__(self, decoder: NameDecoder, state: Said) -> None:
+        self.decoder, self.state = decoder, state
+        self.step, self.reorder = decoder.step, decoder.reorder
+
+    def begin(self, context: Encoded) -> Said:
+        """The state, whatever the context."""
+        return self.state

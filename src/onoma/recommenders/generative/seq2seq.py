@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.indexing import ItemIndex
@@ -100,13 +99,10 @@ class Seq2SeqModule(NamesModule):
         """Positions that a history of so many items takes in the encoder."""
 
     def loss(self, context: Encoded, targets: Tensor) -> Tensor:
-        """Mean over int64[b] target items of the cross-entropy of their names."""
-        codes = self.codes[targets]
-        total = [
-            F.cross_entropy(logits.float(), codes[:, level], ignore_index=-1, reduction="sum")
-            for level, logits in enumerate(self.decoder(context, codes))
-        ]
-        return torch.stack(total).sum() / len(targets)
+        """Mean over int64[b, f] items, ``n_items`` for none, of the cross-entropy of their names."""
+        none = targets == self.n_items
+        codes = self.codes[targets.masked_fill(none, 0)].masked_fill(none[..., None], -1)
+        return self.decoder.loss(context, codes)
 
 
 class Seq2SeqRecommender(NamesItems):
@@ -121,6 +117,12 @@ class Seq2SeqRecommender(NamesItems):
     reads = frozenset({"history", "users"})
     settings: Seq2SeqSettings
     module: Seq2SeqModule
+    following = 1  # items after a point that training spells
+
+    @property
+    def history(self) -> int:
+        """Items of a history that the module is given, the last ones."""
+        return self.settings.length
 
     @abstractmethod
     def _module(self, split: Split | None, weights: dict[str, Tensor], items: int) -> Seq2SeqModule:
@@ -160,7 +162,7 @@ class Seq2SeqRecommender(NamesItems):
         """What the encoder reads in n histories, an empty one as padding of one item."""
         self.module.eval()
         where = device()
-        short = history.last(self.settings.length)
+        short = history.last(self.history)
         lengths = np.maximum(short.lengths, 1)
         known = np.full(len(history), -1, np.int64) if users is None else users.astype(np.int64)
         parts, order = [], np.argsort(lengths, kind="stable")
@@ -239,7 +241,7 @@ class _NextName:
     def __init__(self, owner: Seq2SeqRecommender, split: Split) -> None:
         self.owner, self.split = owner, split
         settings = owner.settings
-        self.batches = PrefixBatches(split.train, settings.batch, settings.length)
+        self.batches = PrefixBatches(split.train, settings.batch, owner.history, owner.following)
 
     def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         return self.batches.plan(seed, epoch)
