@@ -20,6 +20,7 @@ RECOMMENDERS = {
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
+    "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

@@ -99,7 +99,7 @@ class Seq2SeqModule(NamesModule):
         """Positions that a history of so many items takes in the encoder."""
 
     def loss(self, context: Encoded, targets: Tensor) -> Tensor:
-        """Mean over int64[b, f] items, ``n_items`` for none, of the cross-entropy of their names."""
+        """Mean over int64[b, f] items, ``n_items`` for none, of their names' cross-entropy."""
         none = targets == self.n_items
         codes = self.codes[targets.masked_fill(none, 0)].masked_fill(none[..., None], -1)
         return self.decoder.loss(context, codes)
