@@ -20,6 +20,8 @@ RECOMMENDERS = {
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
+    "lite-llm4rec": "onoma.recommenders.generative.lite:LiteLLM4Rec",
+    "mmgrec": "onoma.recommenders.generative.mmgrec:MMGRec",
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }

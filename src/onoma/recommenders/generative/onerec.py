@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onoma.dataset import Split
+from onoma.dataset import Dataset
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.device import autocast, device
@@ -150,13 +150,10 @@ class OneRec(Seq2SeqRecommender):
         """What the longer pathway reads."""
         return max(self.settings.lifelong, self.settings.length)
 
-    def _module(self, split: Split | None, weights: dict[str, Tensor], items: int) -> OneRecModule:
+    def _module(self, dataset: Dataset, vectors: NDArray[np.float32]) -> OneRecModule:
         assert self.index is not None
-        if split is None:
-            token = weights["token"].numpy()
-        else:
-            ids = [str(name) for name in split.dataset.users["user_id"]]
-            token = user_tokens(ids, self.settings.users)
+        ids = [str(name) for name in dataset.users["user_id"]]
+        token = user_tokens(ids, self.settings.users)
         return OneRecModule(self.index, token, self.settings)
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:

@@ -125,19 +125,20 @@ class Seq2SeqRecommender(NamesItems):
         return self.settings.length
 
     @abstractmethod
-    def _module(self, split: Split | None, weights: dict[str, Tensor], items: int) -> Seq2SeqModule:
-        """A fresh module for a split, or one of the shape of saved weights."""
+    def _module(self, dataset: Dataset, vectors: NDArray[np.float32]) -> Seq2SeqModule:
+        """A fresh module of users, and of float32[n_items, dim] vectors of the items."""
 
     def _build(self, split: Split) -> Seq2SeqModule:
-        self._name_items(split)
+        vectors = self._name_items(split)
         torch.manual_seed(self.seed)
-        module = self._module(split, {}, split.dataset.n_items)
+        module = self._module(split.dataset, vectors)
         module.seen[torch.from_numpy(split.train.values.astype(np.int64))] = True
         return module
 
     def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> Seq2SeqModule:
         self.index = ItemIndex.load(folder / "index")
-        return self._module(None, weights, dataset.n_items)
+        dim = weights["content"].shape[1] if "content" in weights else 0
+        return self._module(dataset, np.zeros((dataset.n_items, dim), np.float32))
 
     def _task(self, split: Split) -> Task:
         return _NextName(self, split)
