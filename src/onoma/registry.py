@@ -21,6 +21,7 @@ RECOMMENDERS = {
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "lite-llm4rec": "onoma.recommenders.generative.lite:LiteLLM4Rec",
+    "elmrec": "onoma.recommenders.generative.elmrec:ELMRec",
     "mmgrec": "onoma.recommenders.generative.mmgrec:MMGRec",
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
