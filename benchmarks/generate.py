@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from onoma.dataset import Ragged, load, split
+from onoma.dataset import Ragged, split
+from onoma.dataset.load import load
 from onoma.neural.beam import beam_search, exhaustive
 from onoma.neural.device import autocast
 from onoma.recommenders.base import Requests

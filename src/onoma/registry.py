@@ -22,6 +22,10 @@ RECOMMENDERS = {
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "p5": "onoma.recommenders.text.p5:P5",
     "lcrec": "onoma.recommenders.text.lcrec:LCRec",
+    "lite-llm4rec": "onoma.recommenders.generative.lite:LiteLLM4Rec",
+    "elmrec": "onoma.recommenders.generative.elmrec:ELMRec",
+    "mmgrec": "onoma.recommenders.generative.mmgrec:MMGRec",
+    "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

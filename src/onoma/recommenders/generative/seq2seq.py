@@ -99,7 +99,7 @@ class Seq2SeqModule(NamesModule):
         """Positions that a history of so many items takes in the encoder."""
 
     def loss(self, context: Encoded, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of the names of int64[b, f] items, ``n_items`` for none."""
+        """Mean over int64[b, f] items, ``n_items`` for none, of their names' cross-entropy."""
         none = targets == self.n_items
         codes = self.codes[targets.masked_fill(none, 0)].masked_fill(none[..., None], -1)
         return self.decoder.loss(context, codes)
@@ -125,19 +125,20 @@ class Seq2SeqRecommender(NamesItems):
         return self.settings.length
 
     @abstractmethod
-    def _module(self, split: Split | None, weights: dict[str, Tensor], items: int) -> Seq2SeqModule:
-        """A fresh module for a split, or one of the shape of saved weights."""
+    def _module(self, dataset: Dataset, vectors: NDArray[np.float32]) -> Seq2SeqModule:
+        """A fresh module of users, and of float32[n_items, dim] vectors of the items."""
 
     def _build(self, split: Split) -> Seq2SeqModule:
-        self._name_items(split)
+        vectors = self._name_items(split)
         torch.manual_seed(self.seed)
-        module = self._module(split, {}, split.dataset.n_items)
+        module = self._module(split.dataset, vectors)
         module.seen[torch.from_numpy(split.train.values.astype(np.int64))] = True
         return module
 
     def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> Seq2SeqModule:
         self.index = ItemIndex.load(folder / "index")
-        return self._module(None, weights, dataset.n_items)
+        dim = weights["content"].shape[1] if "content" in weights else 0
+        return self._module(dataset, np.zeros((dataset.n_items, dim), np.float32))
 
     def _task(self, split: Split) -> Task:
         return _NextName(self, split)

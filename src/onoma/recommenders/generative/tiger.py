@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onoma.dataset import Split
+from onoma.dataset import Dataset
 from onoma.indexing import ItemIndex
 from onoma.neural.seq2seq import Encoded, padding
 from onoma.neural.t5 import Encoder
@@ -109,11 +109,8 @@ class Tiger(Seq2SeqRecommender):
 
     settings: TigerSettings
 
-    def _module(self, split: Split | None, weights: dict[str, Tensor], items: int) -> TigerModule:
+    def _module(self, dataset: Dataset, vectors: NDArray[np.float32]) -> TigerModule:
         assert self.index is not None
-        if split is None:
-            token = weights["token"].numpy()
-        else:
-            ids = [str(name) for name in split.dataset.users["user_id"]]
-            token = user_tokens(ids, self.settings.users)
+        ids = [str(name) for name in dataset.users["user_id"]]
+        token = user_tokens(ids, self.settings.users)
         return TigerModule(self.index, token, self.settings)
