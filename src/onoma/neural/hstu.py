@@ -54,8 +54,11 @@ class HSTUBlock(nn.Module):
         """float[b, l, width] to u float[b, l, width] and v, q, k float[b, heads, l, c]."""
         b, length, _ = x.shape
         u, v, q, k = F.silu(self.uvqk(self.norm(x))).chunk(4, dim=2)
-        shape = (b, length, self.heads, -1)
-        return u, *(part.reshape(shape).transpose(1, 2) for part in (v, q, k))
+
+        def by_head(part: Tensor) -> Tensor:
+            return part.reshape(b, length, self.heads, -1).transpose(1, 2)
+
+        return u, by_head(v), by_head(q), by_head(k)
 
     def weigh(self, q: Tensor, k: Tensor, distance: Tensor, gaps: Tensor | None) -> Tensor:
         """float[b, heads, n, l] weights of every pair, before the mask.

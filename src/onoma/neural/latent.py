@@ -104,7 +104,8 @@ class LatentEncoder(SequenceEncoder):
         first = self.norm(x)
         out = []
         for amount in shaken:
-            states, own = [first], [[] for _ in self.blocks]  # type: ignore[var-annotated]
+            states = [first]
+            own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
             for mark in self.marks:
                 x = states[-1] + mark
                 if amount:

@@ -146,7 +146,7 @@ class TransformerRecommender(TrainedRecommender):
             ).to(where)
             ends = torch.from_numpy(lengths[part] - 1).to(where)
             # float32: a row's answer ignores its batch
-            more = {}
+            more: dict[str, Tensor] = {}
             if times is not None:
                 when = times.last(self.settings.length).take(part)
                 padded = when.padded(-1, width=int(lengths[part].max()))

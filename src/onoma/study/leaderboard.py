@@ -129,7 +129,8 @@ def _grid(
     overrides: Sequence[str],
     out: Path,
 ) -> list[Cell]:
-    cells, loaded = [], {}
+    cells: list[Cell] = []
+    loaded: dict[tuple[str, int, float | None], tuple[str, str]] = {}
     for seed in range(seeds):
         for place in data:
             for name in recipes:
