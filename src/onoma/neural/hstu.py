@@ -178,7 +178,7 @@ class HSTUTrunk(Trunk):
             own_gap = buckets(now, now)[:, :, None]
         own = torch.zeros(1, 1, 1, dtype=torch.int64, device=items.device)
         out = []
-        for part in candidates.split(chunk, dim=1):
+        for part in torch.split(candidates, chunk, dim=1):
             x = self._enter(part, self.positions[ends + 1][:, None])
             for block, (k, v) in zip(self.blocks, kept, strict=True):
                 layer = cast(HSTUBlock, block)
