@@ -105,12 +105,12 @@ def ours(data: str, width: int) -> dict[str, float]:
     from onoma.dataset.load import load
     from onoma.neural.trainer import _adamw
     from onoma.recommenders.sequential.sasrec import SASRec
-    from onoma.recommenders.transformer import _NextItem
+    from onoma.recommenders.transformer import NextItem
 
     parts = split(load(data))
     model = SASRec(width=width, quiet=True, train={"epochs": 2, "batch_tokens": BATCH})
     model.module = model._build(parts)
-    task, module = _NextItem(model, parts), model.module
+    task, module = NextItem(model, parts), model.module
     optimiser = _adamw(module, model.train)
     module.train()
     seconds, targets = 0.0, 0

@@ -214,7 +214,12 @@ class Conformance:
 
     def test_order_of_requests_does_not_matter(self, model, requests):
         order = np.random.default_rng(0).permutation(len(requests))
-        mixed = replace(requests, history=requests.history.take(order), users=requests.users[order])
+        mixed = replace(
+            requests,
+            history=requests.history.take(order),
+            users=requests.users[order],
+            times=requests.times.take(order),
+        )
         self.close(model.score(mixed), model.score(requests)[torch.from_numpy(order)])
 
     def test_history_matters(self, model, n_items):

@@ -63,6 +63,15 @@ VERBS = {
             "onoma compare runs/a runs/b runs/c --metric recall@10 --html compare.html",
         ),
     ),
+    "leaderboard": Verb(
+        "onoma.cli.leaderboard:leaderboard",
+        "Recipes x data sets x seeds in one table; finished rows are kept.",
+        (
+            "onoma leaderboard --data packaged:movielens --recipes sasrec,markov --seeds 1",
+            "onoma leaderboard --data DIR --data DIR --seeds 3 --budget 120",
+            "onoma leaderboard --out results",
+        ),
+    ),
     "recommend": Verb(
         "onoma.cli.recommend:recommend",
         "What a run answers to a user or a bare history.",

@@ -27,18 +27,21 @@ class Cases:
         users: int32[n] user codes.
         history: n rows of item codes, oldest first, all that is known before the target.
         targets: n rows of item codes that followed.
+        times: n rows aligned with the history, -1 where unknown; None where nobody kept them.
     """
 
     users: NDArray[np.int32]
     history: Ragged
     targets: Ragged
+    times: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, rows: NDArray[np.integer]) -> Cases:
         """A subset of the cases."""
-        return Cases(self.users[rows], self.history.take(rows), self.targets.take(rows))
+        times = None if self.times is None else self.times.take(rows)
+        return Cases(self.users[rows], self.history.take(rows), self.targets.take(rows), times)
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,9 @@ def _from_mask(
         targets = Ragged.from_groups(users[target], items[target], n)
         before = (part < label) | ((part == 3) & case_users)
         history = Ragged.from_groups(users[before], items[before], n)
+        when = Ragged(history.offsets, times[before])
         rows = np.flatnonzero((targets.lengths > 0) & (history.lengths > 0))
-        return Cases(rows.astype(np.int32), history.take(rows), targets.take(rows))
+        return Cases(rows.astype(np.int32), history.take(rows), targets.take(rows), when.take(rows))
 
     return train, times[kept], cases(1), cases(2)
 
@@ -298,9 +302,12 @@ def _cold_item(
         rows = np.flatnonzero(part == wanted)
         length = np.maximum(position[rows] + 1 - starts[users[rows]], 0)
         rows, length = rows[length > 0], length[length > 0]
-        history = train.take(users[rows])._gather(train.take(users[rows]).offsets[:-1], length)
+        own = train.take(users[rows])
+        history = own._gather(own.offsets[:-1], length)
+        own = Ragged(train.offsets, times[kept]).take(users[rows])
+        when = own._gather(own.offsets[:-1], length)
         targets = Ragged(np.arange(len(rows) + 1, dtype=np.int64), items[rows])
-        return Cases(users[rows], history, targets)
+        return Cases(users[rows], history, targets, when)
 
     return train, times[kept], cases(1), cases(2)
 

@@ -22,11 +22,20 @@ class SequenceBatches:
         sequences: n rows of item codes; rows of fewer than two items are skipped.
         tokens: positions a batch, padding included.
         length: longest input.
+        times: int64[total] aligned with ``sequences.values``, for models that read them.
     """
 
-    def __init__(self, sequences: Ragged, tokens: int = 2048, length: int = 50) -> None:
+    def __init__(
+        self,
+        sequences: Ragged,
+        tokens: int = 2048,
+        length: int = 50,
+        times: NDArray[np.int64] | None = None,
+    ) -> None:
         self.tokens, self.length = tokens, length
-        self.windows = windows(sequences, length)
+        places = windows(Ragged(sequences.offsets, np.arange(len(sequences.values))), length)
+        self.windows = Ragged(places.offsets, sequences.values[places.values])
+        self.when = None if times is None else Ragged(places.offsets, times[places.values])
 
     def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """Window numbers of each batch of one epoch."""
@@ -48,6 +57,12 @@ class SequenceBatches:
         table = torch.from_numpy(self.windows.take(rows).padded(fill=pad))
         following = table[:, 1:]
         return table[:, :-1].masked_fill(following == pad, pad), following
+
+    def times(self, rows: NDArray[np.int64]) -> Tensor:
+        """int64[b, l] seconds of the inputs, -1 behind them and where unknown."""
+        if self.when is None:
+            raise ValueError("the sequences have no times")
+        return torch.from_numpy(self.when.take(rows).padded(fill=-1))[:, :-1]
 
 
 def windows(sequences: Ragged, length: int) -> Ragged:

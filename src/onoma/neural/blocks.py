@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -9,6 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.neural.noise import Dropout, Noise
+
+
+class Trunk(nn.Module):
+    """Item vectors to a state for every prefix: float[b, l, d], left aligned, to the same."""
+
+    def last(self, items: Tensor, ends: Tensor) -> Tensor:
+        """Float[b, d], the states at int64[b] places."""
+        states: Tensor = self(items)
+        return states[torch.arange(len(ends), device=ends.device), ends]
 
 
 class CausalBlock(nn.Module):
@@ -28,12 +38,12 @@ class CausalBlock(nn.Module):
         self.down = nn.Linear(expand * width, width)
         self.dropout = Dropout(dropout, noise)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float[b, l, width] to the same."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """float[b, l, width] to the same; a bool mask [b, 1, 1, l] takes the causal one's place."""
         b, length, width = x.shape
         qkv = self.qkv(self.before_attention(x))
         q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = _causal_attention(q, k, v)
+        seen = self.attend(q, k, v, mask)
         x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
         return self._feed(x)
 
@@ -52,10 +62,12 @@ class CausalBlock(nn.Module):
         kv = F.linear(normed, weight[width:], bias[width:])
         k, v = kv.view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = torch.arange(length, device=x.device) <= ends[:, None]
-        mixed = F.scaled_dot_product_attention(
-            q.view(b, self.heads, 1, -1), k, v, attn_mask=seen[:, None, None, :]
-        )
+        mixed = self.attend(q.view(b, self.heads, 1, -1), k, v, seen[:, None, None, :])
         return self._feed(x[rows, ends] + self.dropout(self.mix(mixed.reshape(b, width))))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """float[b, heads, n, c] of queries against float[b, heads, l, c]; None: n = l, causal."""
+        return _attention(q, k, v, mask)
 
     def _feed(self, x: Tensor) -> Tensor:
         hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))
@@ -63,19 +75,22 @@ class CausalBlock(nn.Module):
         return out
 
 
-def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """float[b, heads, l, d] attention over what came before.
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """float[b, heads, l, d] attention over what the mask shows; None: over what came before.
 
     On processors in float32: the backward pass of the bf16 kernel takes ten times as long.
     """
+    causal = mask is None
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
-        out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+        out = F.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), mask, is_causal=causal
+        )
     return out.to(q.dtype)
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(Trunk):
     """Item vectors with positions through causal blocks: a state for every prefix.
 
     Args:
@@ -86,6 +101,9 @@ class SequenceEncoder(nn.Module):
         dropout: rate inside the blocks.
         input_dropout: rate on the summed input.
         noise: the model's randomness.
+        expand: the feed-forward's width in widths.
+        block: makes a block of (width, heads, expand, dropout, noise).
+        positions: whether learned absolute positions are added.
     """
 
     def __init__(
@@ -98,25 +116,34 @@ class SequenceEncoder(nn.Module):
         input_dropout: float,
         noise: Noise,
         expand: int = 4,
+        *,
+        block: Callable[[int, int, int, float, Noise], CausalBlock] = CausalBlock,
+        positions: bool = True,
     ) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(length, width) * 0.02) if positions else None
         self.input_dropout = Dropout(input_dropout, noise)
         self.blocks = nn.ModuleList(
-            CausalBlock(width, heads, expand, dropout, noise) for _ in range(blocks)
+            block(width, heads, expand, dropout, noise) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, items: Tensor) -> Tensor:
         """float[b, l, d] item vectors, left aligned, to float[b, l, d] states."""
-        x = self.input_dropout(items + self.positions[: items.shape[1]])
+        x = self.enter(items)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
+    def enter(self, items: Tensor) -> Tensor:
+        """What the first block reads: positions added, some of it dropped."""
+        placed = items if self.positions is None else items + self.positions[: items.shape[1]]
+        out: Tensor = self.input_dropout(placed)
+        return out
+
     def last(self, items: Tensor, ends: Tensor) -> Tensor:
         """Float[b, d], the states at int64[b] places; the last block computes nothing else."""
-        x = self.input_dropout(items + self.positions[: items.shape[1]])
+        x = self.enter(items)
         *before, final = self.blocks
         for block in before:
             x = block(x)

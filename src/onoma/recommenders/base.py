@@ -32,6 +32,10 @@ class Requests:
         query: n texts.
         context: n dictionaries of what else is known (time, scenario, dialogue).
         mask_seen: whether items of the history are left out of the answer.
+        times: n rows of Unix seconds aligned with the history, -1 where unknown.
+
+    Raises:
+        ValueError: times that are not aligned with the history.
     """
 
     history: Ragged
@@ -41,6 +45,11 @@ class Requests:
     query: Sequence[str] | None = None
     context: Sequence[dict[str, Any]] | None = None
     mask_seen: bool = True
+    times: Ragged | None = None
+
+    def __post_init__(self) -> None:
+        if self.times is not None and not np.array_equal(self.times.offsets, self.history.offsets):
+            raise ValueError("times and history have different lengths")
 
     def __len__(self) -> int:
         return len(self.history)
@@ -48,7 +57,7 @@ class Requests:
     @classmethod
     def of(cls, cases: Cases, *, mask_seen: bool = True) -> Requests:
         """The questions of evaluation cases."""
-        return cls(cases.history, cases.users, mask_seen=mask_seen)
+        return cls(cases.history, cases.users, mask_seen=mask_seen, times=cases.times)
 
     @classmethod
     def histories(
@@ -68,6 +77,7 @@ class Requests:
             candidates=None if self.candidates is None else self.candidates[start:stop],
             query=None if self.query is None else self.query[start:stop],
             context=None if self.context is None else self.context[start:stop],
+            times=None if self.times is None else self.times.slice(start, stop),
         )
 
     def forbidden(self) -> Ragged:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from onoma.dataset import Ragged, Split
 from onoma.neural.batching import SequenceBatches
-from onoma.neural.blocks import SequenceEncoder
+from onoma.neural.blocks import Trunk
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task, TrainSettings
 from onoma.recommenders.base import Requests
@@ -53,7 +53,7 @@ class ItemSequenceModule(TrainedModule):
     Subclasses give :meth:`table`, :meth:`states_of` and :meth:`loss`.
     """
 
-    encoder: SequenceEncoder
+    encoder: Trunk
     settings: TransformerSettings
 
     @abstractmethod
@@ -97,6 +97,11 @@ class TransformerRecommender(TrainedRecommender):
     module: ItemSequenceModule
     settings: TransformerSettings
 
+    @property
+    def rows(self) -> int:
+        """Histories read at a time when answering."""
+        return 512
+
     def __init__(
         self,
         settings: TransformerSettings,
@@ -109,7 +114,8 @@ class TransformerRecommender(TrainedRecommender):
         self._table: Tensor | None = None
 
     def _task(self, split: Split) -> Task:
-        return _NextItem(self, split)
+        """What is trained on."""
+        return NextItem(self, split)
 
     def fit(self, split: Split) -> Self:
         """Train on every position of every training sequence; validation picks the weights."""
@@ -119,12 +125,13 @@ class TransformerRecommender(TrainedRecommender):
         return self
 
     @torch.no_grad()
-    def last_states(self, history: Ragged) -> Tensor:
+    def last_states(self, history: Ragged, times: Ragged | None = None) -> Tensor:
         """float32[n, d], the state after the last item of each history.
 
         An empty history reads one padding item.
 
-        Rows are taken in order of length, so padding stays small.
+        Rows are taken in order of length, so padding stays small. ``times``, aligned with the
+        history, are for modules whose ``last`` reads them.
         """
         if self.module.training:  # to say it anew to every part costs as much as a layer
             self.module.eval()
@@ -134,13 +141,18 @@ class TransformerRecommender(TrainedRecommender):
         lengths = np.maximum(short.lengths, 1)
         order = np.argsort(lengths, kind="stable")
         out = torch.empty(len(history), table.shape[1], device=where)
-        for part in np.array_split(order, max(1, -(-len(order) // 512))):
+        for part in np.array_split(order, max(1, -(-len(order) // self.rows))):
             items = torch.from_numpy(
                 short.take(part).padded(self.module.n_items, width=int(lengths[part].max()))
             ).to(where)
             ends = torch.from_numpy(lengths[part] - 1).to(where)
             # float32: a row's answer ignores its batch
-            states = self.module.last(items, ends, table)
+            more: dict[str, Tensor] = {}
+            if times is not None:
+                when = times.last(self.settings.length).take(part)
+                padded = when.padded(-1, width=int(lengths[part].max()))
+                more["times"] = torch.from_numpy(padded).to(where)
+            states = self.module.last(items, ends, table, **more)
             out[torch.from_numpy(part).to(where)] = states.float()
         return out
 
@@ -226,7 +238,7 @@ class TransformerRecommender(TrainedRecommender):
         return more
 
 
-class _NextItem:
+class NextItem:
     """The trainer's view: every position predicts its next item."""
 
     def __init__(self, owner: TransformerRecommender, split: Split) -> None:
@@ -243,9 +255,13 @@ class _NextItem:
         items, following = items.to(where), following.to(where)
         table = module.table()
         with autocast(where.type):
-            states = module.states(items, table)
+            states = self.states(batch, items, table)
         known = following != module.n_items
-        return module.loss(*_even(states[known].float(), following[known]), table)
+        return module.loss(*even(states[known].float(), following[known]), table)
+
+    def states(self, batch: NDArray[np.int64], items: Tensor, table: Tensor) -> Tensor:
+        """float[b, l, d] of int64[b, l] inputs."""
+        return self.owner.module.states(items, table)
 
     def validate(self) -> float:
         self.owner._table = None
@@ -254,7 +270,7 @@ class _NextItem:
         return figure
 
 
-def _even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of zeros and targets of -1 up to a multiple of 128.
 
     Matrix libraries build a kernel for every shape they meet; a count of rows that differs from
