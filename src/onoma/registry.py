@@ -22,6 +22,8 @@ RECOMMENDERS = {
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "p5": "onoma.recommenders.text.p5:P5",
     "lcrec": "onoma.recommenders.text.lcrec:LCRec",
+    "mender": "onoma.recommenders.text.mender:Mender",
+    "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 
