@@ -1,4 +1,4 @@
-"""Five abilities of a recommender that reads preferences, each with what would fake it beside it."""
+"""Five abilities of a recommender that reads preferences, beside what would fake them."""
 
 from __future__ import annotations
 
