@@ -349,7 +349,7 @@ class TextRecommender(NamesItems):
     ) -> Self:
         assert self.index is not None
         more = self._with_tensors(
-            {"seen": torch.cat([self.module.seen, torch.zeros(len(codes), dtype=torch.bool)])},
+            {"seen": torch.cat([self.module.seen, self.module.seen.new_zeros(len(codes))])},
             self.module.n_items + len(codes),
         )
         index = self.index.extended(codes)

@@ -66,7 +66,13 @@ def events(
 
 def latest(said: Sequence[str], last: int = LAST) -> list[str]:
     """The last few different preferences, the latest first."""
-    return list(dict.fromkeys(text for text in reversed(said) if text))[:last]
+    found: dict[str, None] = {}
+    for text in reversed(said):
+        if len(found) == last:
+            break
+        if text:
+            found[text] = None
+    return list(found)
 
 
 def turned(text: str) -> str:
