@@ -57,7 +57,7 @@ def events(
     """
     return [
         sentence(
-            [*([feature] if feature else []), *known[item]][:_WORDS],
+            list(dict.fromkeys([*([feature] if feature else []), *known[item]]))[:_WORDS],
             not stars[row] <= DISLIKED,
         )
         for row, (item, feature) in enumerate(zip(items.tolist(), features, strict=True))
