@@ -32,6 +32,8 @@ RECOMMENDERS = {
     "elmrec": "onoma.recommenders.generative.elmrec:ELMRec",
     "mmgrec": "onoma.recommenders.generative.mmgrec:MMGRec",
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
+    "mender": "onoma.recommenders.text.mender:Mender",
+    "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

@@ -294,7 +294,14 @@ def families(model: Recommender, parts: Split) -> dict[str, Any]:
         return {}
     from onoma.evaluation.families import family_figures, name_figures
 
-    return {"families": family_figures(model, parts), "spelling": name_figures(model, parts)}
+    out = {"families": family_figures(model, parts), "spelling": name_figures(model, parts)}
+    from onoma.recommenders.text.mender import Mender
+
+    if isinstance(model, Mender):
+        from onoma.evaluation.preferences import preference_figures
+
+        out["preferences"] = preference_figures(model, parts)
+    return out
 
 
 def write_examples(folder: Path, recipe: Recipe, model: Recommender, parts: Split) -> None:

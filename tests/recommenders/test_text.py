@@ -1,5 +1,7 @@
 """P5: the shared suite, then names in tokens, questions, and answers with and without the trie."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,14 +12,19 @@ from onoma.dataset import Dataset, split
 from onoma.dataset.events import log_rows
 from onoma.errors import OnomaError
 from onoma.evaluation.families import family_figures, name_figures
+from onoma.evaluation.preferences import preference_figures
 from onoma.evaluation.texts import Biases, coverage, star_figures, text_figures
 from onoma.indexing import build
 from onoma.recommenders.base import Requests
 from onoma.recommenders.text.corpus import Corpus
 from onoma.recommenders.text.lcrec import LCRec
+from onoma.recommenders.text.masking import Piece, blanked, spans
+from onoma.recommenders.text.mender import Mender
 from onoma.recommenders.text.mixture import Mixture
 from onoma.recommenders.text.p5 import P5
+from onoma.recommenders.text.preferences import nearest, turned
 from onoma.recommenders.text.prompts import collection
+from onoma.recommenders.text.recsysllm import BLANK, RecSysLLM
 from onoma.recommenders.text.spelling import Spelling
 from onoma.recommenders.text.vocabulary import Vocabulary
 
@@ -78,8 +85,12 @@ def reviewed():
             rows.append((f"u{user}", f"i{item}", step, stars, f"{word} thing", text))
     names = ["user_id", "item_id", "timestamp", "rating", "review_title", "review_text"]
     log = pl.DataFrame(rows, schema=names, orient="row")
-    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(20)]}).with_columns(
-        (pl.lit("paint number ") + pl.col("item_id")).alias("title")
+    items = pl.DataFrame(
+        {
+            "item_id": [f"i{n}" for n in range(20)],
+            "title": [f"paint number i{n}" for n in range(20)],
+            "categories": [["Art", colours[n % 8]] for n in range(20)],
+        }
     )
     return split(Dataset.construct(log, items, name="reviewed"))
 
@@ -290,6 +301,86 @@ def test_preferences_speak_of_the_past_alone(reviewed):
         mine = log["user"].to_numpy() == corpus.users[event]
         past = {colour[int(row)] for row in np.flatnonzero(mine)[:-1]}
         now = colour[int(np.flatnonzero(mine)[-1])]
-        assert said and (now in past or now not in said)
-        assert ("avoids" in said) <= (log["rating"].to_numpy()[mine].min() < 3)
-    assert Corpus.of(reviewed, "train", 5).preferences[0] == ""
+        told = " ".join(said)
+        assert said
+        assert now in past or now not in told
+        assert ("avoids" in told) <= (log["rating"].to_numpy()[mine].min() < 3)
+    assert Corpus.of(reviewed, "train", 5).preferences[0] == []
+
+
+def test_blanks_never_cut_an_entity():
+    rng = np.random.default_rng(0)
+    sizes = [4, 3, 1, 5, 2, 3, 6]
+    whole = [False, True, False, True, False, True, False]
+    record = [
+        Piece(np.arange(n, dtype=np.int32), np.zeros(n, np.int32), w)
+        for n, w in zip(sizes, whole, strict=True)
+    ]
+    ends = np.cumsum(sizes)
+    entities = [(e - n, e) for n, e, w in zip(sizes, ends, whole, strict=True) if w]
+    cut = masked = 0
+    for _ in range(300):
+        for keep in (True, False):
+            found = spans(record, rng, 8, keep, target=5)
+            assert found[-1] == entities[-1]  # the target is the last blank
+            assert all(a[1] < b[0] for a, b in zip(found, found[1:], strict=False))
+            if keep:
+                masked += sum(stop - start for start, stop in found)
+            for start, stop in found:
+                for left, right in entities:
+                    part = max(0, min(stop, right) - max(start, left))
+                    if keep:
+                        assert part in (0, right - left)
+                    cut += 0 < part < right - left
+    assert cut > 0 and 0.15 < masked / 300 / sum(sizes) < 0.45
+
+
+def test_blanks_hold_what_was_taken_out():
+    tokens, words = np.arange(10, dtype=np.int32), np.arange(1, 11, dtype=np.int32)
+    ask, of, answer = blanked(tokens, words, [(2, 4), (7, 10)], [100, 101])
+    assert ask.tolist() == [0, 1, 100, 4, 5, 6, 101] and of.tolist() == [1, 2, 3, 5, 6, 7, 8]
+    assert answer.tolist() == [100, 2, 3, 101, 7, 8, 9]
+
+
+def test_records_are_trained_on(reviewed):
+    settings = {"families": {"blank": 2, "sequential": 1}, "width": 32, "layers": 1, "heads": 2}
+    train = {**QUICK, "epochs": 2, "valid_every": 2}
+    model = RecSysLLM(quiet=True, inner=64, vocabulary=400, train=train, **settings,
+                      index={"method": "independent"}).fit(reviewed)  # fmt: skip
+    mixture = Mixture(model, reviewed)
+    asked = [q for b in mixture.plan(0, 0) for q in mixture.questions(b)]
+    records = [q for q in asked if q.written]
+    assert records and len(records) < len(asked)
+    for question in records:
+        ask, words, answer = question.written
+        assert ask.shape == words.shape
+        blanks = [t for t in ask if t in model.vocabulary.blanks]
+        assert blanks == [t for t in answer if t in model.vocabulary.blanks] and blanks
+        if "history" in question.prompt.fields:
+            name = model.spelling.tokens[question.values["item"][0]]
+            assert answer[-1] == name[0]
+    assert BLANK not in family_figures(model, reviewed)
+
+
+def test_a_preference_changes_the_answer(reviewed):
+    model = Mender(
+        quiet=True, width=32, layers=1, heads=2, inner=64, vocabulary=400, train=QUICK,
+        index={"method": "independent"},
+    ).fit(reviewed)  # fmt: skip
+    requests = Requests.of(reviewed.test).slice(0, 5)
+    plain = model.recommend(requests, 10)
+    none = model.preferring(requests, [""] * 5)
+    assert np.array_equal(plain.items, none)
+    wish = model.recommend(replace(requests, query=["looks for crimson"] * 5), 10)
+    assert not np.array_equal(wish.scores, plain.scores)
+    figures = preference_figures(model, reviewed)
+    assert figures["events"] > 0 and set(figures) >= {"recommendation", "fine", "coarse"}
+    assert set(figures["recommendation"]) >= {"oracle", "latest", "none", "another user's"}
+
+
+def test_preferences_turn_and_the_nearest_is_picked():
+    said = ["looks for red, cups", "avoids blue, plates"]
+    assert nearest(said, ["plates"]) == "looks for blue, plates"
+    assert nearest(said, ["cups"]) == said[0] == nearest(said, ["nothing"])
+    assert turned(turned(said[1])) == said[1] and turned(said[0]) == "avoids red, cups"
+    assert nearest([], ["cups"]) == ""

@@ -39,7 +39,7 @@ def family_figures(model: TextRecommender, split: Split) -> dict[str, Any]:
     asker = model.asker(split, test)
     out: dict[str, Any] = {}
     for family, count in model.settings.families.items():
-        if not count or not model.prompts_of(family):
+        if not count or family in model.more_families:
             continue
         events = model.able(test, family)
         limit = model.settings.measured

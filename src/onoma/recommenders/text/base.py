@@ -179,11 +179,11 @@ class TextRecommender(NamesItems):
 
     def tensors(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens and words, both int64[n, l], and int64[n] lengths of what is asked."""
-        rows = [self.writer.written(q.prompt.ask, q.values) for q in questions]
-        lengths = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
+        rows = [q.written or self.writer.written(q.prompt.ask, q.values) for q in questions]
+        lengths = np.array([len(row[0]) for row in rows], dtype=np.int64)
         tokens = np.full((len(rows), int(lengths.max(initial=1))), self.vocabulary.pad, np.int64)
         words = np.zeros_like(tokens)
-        for row, (ids, of) in enumerate(rows):
+        for row, (ids, of, *_) in enumerate(rows):
             tokens[row, : len(ids)], words[row, : len(ids)] = ids, of
         where = device()
         return (
@@ -194,7 +194,12 @@ class TextRecommender(NamesItems):
 
     def answers(self, questions: Sequence[Question]) -> Tensor:
         """int64[n, l] tokens of what is to be answered, the end included, -1 behind."""
-        return self._padded([self.writer.written(q.prompt.answer, q.values)[0] for q in questions])
+        return self._padded(
+            [
+                q.written[2] if q.written else self.writer.written(q.prompt.answer, q.values)[0]
+                for q in questions
+            ]
+        )
 
     def answer_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """int64[m, l], tokens of plain answers, the end included, -1 behind."""
@@ -344,7 +349,7 @@ class TextRecommender(NamesItems):
     ) -> Self:
         assert self.index is not None
         more = self._with_tensors(
-            {"seen": torch.cat([self.module.seen, torch.zeros(len(codes), dtype=torch.bool)])},
+            {"seen": torch.cat([self.module.seen, self.module.seen.new_zeros(len(codes))])},
             self.module.n_items + len(codes),
         )
         index = self.index.extended(codes)

@@ -129,6 +129,7 @@ class CausalModule(TextModule):
             except (OSError, ValueError) as error:
                 raise OnomaError(f"no model ({error})", where=checkpoint) from error
         self.dropout = nn.Dropout(dropout)
+        self.count = new
         self.new = nn.Embedding(max(new, 1), config.hidden_size)
         known = self.lm.get_input_embeddings().weight.detach()
         nn.init.normal_(self.new.weight, std=float(known.std()))
@@ -143,7 +144,7 @@ class CausalModule(TextModule):
         """float[..., d] of int64 tokens."""
         fresh = tokens >= self.base
         known = self.lm.get_input_embeddings()(tokens.masked_fill(fresh, 0))
-        new = self.new((tokens - self.base).clamp(min=0))
+        new = self.new((tokens - self.base).clamp(0, len(self.new.weight) - 1))
         return torch.where(fresh[..., None], new, known)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ class CausalModule(TextModule):
         short = self.base - known.shape[-1]
         if short > 0:  # ids between the model's table and the first new token say nothing
             known = nn.functional.pad(known, (0, short), value=-torch.inf)
-        new = nn.functional.linear(states, self.new.weight)
+        new = nn.functional.linear(states, self.new.weight[: self.count])
         return torch.cat([known[..., : self.base], new], dim=-1)
 
     def read(self, tokens: Tensor, words: Tensor, lengths: Tensor) -> Asked:

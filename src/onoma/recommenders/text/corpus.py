@@ -33,9 +33,11 @@ class Corpus:
         reviews: n texts of reviews.
         sentences: n sentences of the reviews that say something of a feature.
         features: n words, the feature of each sentence.
-        preferences: n texts, what the user said before that they look for or avoid.
+        preferences: n rows of texts, what the user was before found to look for or avoid, the
+            latest first.
         titles: of the items, by code; the id where there is none.
         descriptions: of the items, by code.
+        aspects: words that an item shares with others, by code.
     """
 
     users: NDArray[np.int32]
@@ -46,9 +48,10 @@ class Corpus:
     reviews: list[str]
     sentences: list[str]
     features: list[str]
-    preferences: list[str]
+    preferences: list[list[str]]
     titles: list[str]
     descriptions: list[str]
+    aspects: list[list[str]]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -64,6 +67,7 @@ class Corpus:
         log = split.dataset.interactions
         here = log[getattr(rows, part)]
         users, items, before = _events(split, part, length)
+        words = preferences.aspects(split.dataset.items)
         known = _features(_sentences(_column(log[rows.train], "review_text")))
         said = _sentences(_column(here, "review_text"))
         sentences, features = _explained(said, known, len(items))
@@ -77,9 +81,10 @@ class Corpus:
             _column(here, "review_text"),
             sentences,
             features,
-            _preferences(split, rows, part, known),
+            _preferences(split, rows, part, known, words),
             split.dataset.titles(np.arange(split.dataset.n_items)),
             item_texts(split.dataset.items, ("description", "features", "brand", "categories")),
+            words,
         )
 
 
@@ -106,12 +111,14 @@ def _events(
     )
 
 
-def _preferences(split: Split, rows: LogRows, part: Part, known: pl.DataFrame) -> list[str]:
+def _preferences(
+    split: Split, rows: LogRows, part: Part, known: pl.DataFrame, words: list[list[str]]
+) -> list[list[str]]:
     """What the last events before each one of a part say of its user."""
-    log, words = split.dataset.interactions, preferences.aspects(split.dataset.items)
+    log = split.dataset.interactions
     parts: tuple[Part, ...] = ("train", "valid", "test")
     told: dict[int, list[str]] = {}
-    out: list[str] = []
+    out: list[list[str]] = []
     for each in parts[: parts.index(part) + 1]:
         here = log[getattr(rows, each)]
         _, features = _explained(_sentences(_column(here, "review_text")), known, here.height)
@@ -121,7 +128,7 @@ def _preferences(split: Split, rows: LogRows, part: Part, known: pl.DataFrame) -
         for user, text in zip(here["user"].to_list(), said, strict=True):
             before = told.setdefault(user, [])
             if each == part:
-                out.append(preferences.joined(before))
+                out.append(preferences.latest(before))
             before.append(text)
     return out
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onoma.dataset import Split
+from onoma.errors import OnomaError
 from onoma.neural.device import autocast, device
 from onoma.recommenders.text.corpus import Corpus
 from onoma.recommenders.text.tasks import Question
@@ -40,6 +41,12 @@ class Mixture:
         self.prompts = {name: owner.prompts_of(name) for name in self.families}
         events = {name: owner.able(self.corpus, name) for name in self.families}
         self.events = {name: found for name, found in events.items() if len(found)}
+        if not self.events:
+            raise OnomaError(
+                f"no family of {', '.join(self.families) or 'none'} can ask about this data",
+                where="recommender.families",
+                fix="rating needs ratings, explanation and review need the text of reviews",
+            )
         self.cost = _cost(self.corpus, owner, self.families)
 
     def plan(self, seed: int, epoch: int) -> list[Any]:
@@ -77,6 +84,8 @@ class Mixture:
     def loss(self, batch: Any) -> Tensor:
         """Mean over the batch's answer tokens; all parts but the last have passed back already."""
         questions, owner, where = self.questions(batch), self.owner, device()
+        if not questions:
+            return torch.zeros((), device=where, requires_grad=True)
         tokens, words, lengths = owner.tensors(questions)
         answers = owner.answers(questions)
         positions = tokens.shape[1] + answers.shape[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.text.base import TextRecommender, TextSettings
@@ -30,6 +30,7 @@ class P5(TextRecommender):
 
     name = "p5"
     settings: P5Settings
+    kind: ClassVar[type[P5Settings]] = P5Settings
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class P5(TextRecommender):
         **settings: Any,
     ) -> None:
         super().__init__(
-            P5Settings(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
+            self.kind(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
         )
 
     def _configure(self, size: int | None) -> Any:

@@ -13,7 +13,7 @@ from onoma.encoding.text import item_texts, words_of
 LAST = 5  # events of a user that preferences are written from
 _WORDS = 3  # aspects of an item in one preference
 _COMMON = 0.5  # an aspect is shared by two items, and by at most that share of the catalogue
-_DISLIKED = 2.5  # stars up to which an item is one to avoid
+DISLIKED = 2.5  # stars up to which an item is one to avoid
 _SHORTEST = 3
 
 
@@ -57,14 +57,39 @@ def events(
     """
     return [
         sentence(
-            [*([feature] if feature else []), *known[item]][:_WORDS],
-            not stars[row] <= _DISLIKED,
+            list(dict.fromkeys([*([feature] if feature else []), *known[item]]))[:_WORDS],
+            not stars[row] <= DISLIKED,
         )
         for row, (item, feature) in enumerate(zip(items.tolist(), features, strict=True))
     ]
 
 
-def joined(said: Sequence[str], last: int = LAST) -> str:
-    """The last few different preferences in one line, the latest first."""
-    latest = [text for text in reversed(said) if text]
-    return " ; ".join(list(dict.fromkeys(latest))[:last])
+def latest(said: Sequence[str], last: int = LAST) -> list[str]:
+    """The last few different preferences, the latest first."""
+    found: dict[str, None] = {}
+    for text in reversed(said):
+        if len(found) == last:
+            break
+        if text:
+            found[text] = None
+    return list(found)
+
+
+def turned(text: str) -> str:
+    """A preference that says to avoid as one that says to look for, and the other way."""
+    verb, _, rest = text.partition(" ")
+    if verb == "avoids":
+        return f"looks for {rest}"
+    return "avoids " + rest.removeprefix("for ")
+
+
+def nearest(said: Sequence[str], words: Sequence[str]) -> str:
+    """The preference that shares most words with an item, the latest of equals; turned to liking.
+
+    It knows the item: an oracle where the item is what is to be found.
+    """
+    if not said:
+        return ""
+    wanted = set(words)
+    best = max(said, key=lambda text: len(wanted & set(text.replace(",", " ").split())))
+    return turned(best) if best.startswith("avoids") else best

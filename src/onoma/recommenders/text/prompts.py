@@ -147,4 +147,5 @@ class Writer:
 
     def _text(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         ids, words = self.vocabulary.encode(text)
-        return ids[: self.longest], words[: self.longest]
+        most = self.longest * 3 // 4  # what asks about the text has to fit as well
+        return ids[:most], words[:most]

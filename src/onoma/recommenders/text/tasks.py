@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.recommenders.text import preferences
 from onoma.recommenders.text.corpus import Corpus
 from onoma.recommenders.text.prompts import Prompt, Values
 
@@ -22,11 +23,14 @@ class Question:
         prompt: how it is asked.
         values: what fills it.
         event: of the corpus that it is about.
+        written: tokens of the question, the word of each, and tokens of the answer, where they
+            are not those of the prompt.
     """
 
     prompt: Prompt
     values: Values
     event: int = -1
+    written: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None = None
 
 
 def user_word(user: int) -> str:
@@ -132,6 +136,17 @@ class Asker:
         stars = self.corpus.stars[event]
         return None if np.isnan(stars) else {"verdict": "yes" if stars >= LIKED else "no"}
 
+    def preferred(self, event: int, rng: np.random.Generator) -> Values:
+        """Of what the user was found to look for, what is nearest to the target: an oracle."""
+        corpus = self.corpus
+        words = corpus.aspects[corpus.items[event]]
+        return {"preference": preferences.nearest(corpus.preferences[event], words)}
+
+    def steered(self, event: int, rng: np.random.Generator) -> Values:
+        """A wish for what the target is like."""
+        words = self.corpus.aspects[self.corpus.items[event]]
+        return {"preference": preferences.sentence(words, True)}
+
 
 def star_word(stars: float) -> str:
     """How stars are written: whole, or with a half."""
@@ -143,6 +158,8 @@ _DRAWN: dict[str, Callable[[Asker, int, np.random.Generator], Values | None]] = 
     "verify": Asker.verify,
     "match": Asker.match,
     "like": Asker.like,
+    "preferred": Asker.preferred,
+    "steered": Asker.steered,
 }
 _FIELDS: dict[str, Callable[[Corpus, int], str | NDArray[np.integer]]] = {
     "user": lambda c, e: user_word(int(c.users[e])),
@@ -156,5 +173,5 @@ _FIELDS: dict[str, Callable[[Corpus, int], str | NDArray[np.integer]]] = {
     "review": lambda c, e: c.reviews[e],
     "sentence": lambda c, e: c.sentences[e],
     "feature": lambda c, e: c.features[e],
-    "preference": lambda c, e: c.preferences[e],
+    "preference": lambda c, e: " ; ".join(c.preferences[e]),
 }
