@@ -78,10 +78,10 @@ def render(
         [
             _headline(metrics),
             _against(metrics),
-            _curves(log),
+            curves_section(log),
             _every_metric(metrics),
             _slices(metrics),
-            _health(_map(metrics, "health")),
+            health_section(_map(metrics, "health")),
             names_section(names) if names else "",
             _examples(examples),
             _small_print(metrics, recipe),
@@ -234,7 +234,8 @@ def _slices(metrics: Mapping[str, Any]) -> str:
     return section("Where it works", table(head, rows))
 
 
-def _curves(log: Sequence[Mapping[str, Any]]) -> str:
+def curves_section(log: Sequence[Mapping[str, Any]]) -> str:
+    """Training loss and validation figures by epoch, from the rows of ``log.jsonl``."""
     def points(key: str) -> list[tuple[float, float]]:
         return [(row["epoch"], row[key]) for row in log if _is(row.get("epoch"), row.get(key))]
 
@@ -247,7 +248,8 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> str:
     return section("Training", f'<div class="pair">{charts}</div>' if charts else "", note=note)
 
 
-def _health(health: Mapping[str, Any]) -> str:
+def health_section(health: Mapping[str, Any]) -> str:
+    """Use of the codes of an index, from its health report."""
     levels = health.get("levels") or []
     rows = [
         [

@@ -19,7 +19,7 @@ from onoma.serving.problems import problem
 _log = logging.getLogger("onoma.access")
 _errors = logging.getLogger("onoma.errors")
 _PIECES = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_PUBLIC = ("/health/live", "/health/ready")
+_PUBLIC = ("/health/live", "/health/ready", "/studio/login")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 
 
