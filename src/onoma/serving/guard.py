@@ -181,4 +181,5 @@ def _named(host: bytes, hosts: tuple[str, ...]) -> bool:
 
 def _route(scope: Any) -> str:
     """The pattern of the path, which holds nobody's id."""
-    return getattr(scope.get("route"), "path", "unmatched")
+    inside = "/studio" if scope["path"].startswith("/studio/") else "unmatched"
+    return getattr(scope.get("route"), "path", inside)

@@ -34,20 +34,29 @@ class Studio:
     Attributes:
         app: the application, whose routes the pages ask like any client.
         service: what answers.
-        kept: made once for a view: what it is called to the view's tag and the thing.
+        kept: made once: what it is called, to what it was made of and the thing.
     """
 
     app: FastAPI
     service: Service
-    kept: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Something that belongs to the present view, made at the first call."""
+    def once(self, name: str, make: Callable[[], Any], of: object = None) -> Any:
+        """Something made at the first call, and again when what it was made of is another.
+
+        Args:
+            name: what it is called.
+            make: makes it.
+            of: what it is made of, compared by ``==`` where it is a text and else by identity; by
+                default the loaded run and the number of its items.
+        """
         view = self.service.view
-        tag = f"{view.tag} {len(view.catalogue)}"
-        if self.kept.get(name, ("", None))[0] != tag:
-            self.kept[name] = (tag, make())
-        return self.kept[name][1]
+        of = f"{view.tag} {len(view.catalogue)}" if of is None else of
+        before, thing = self.kept.get(name, (None, None))
+        if before is not of and not (isinstance(of, str) and before == of):
+            thing = make()
+            self.kept[name] = (of, thing)
+        return thing
 
 
 @dataclass
@@ -72,6 +81,15 @@ class Visitor:
     def api(self) -> Api:
         """The service as this visitor may use it."""
         return Api(self.studio.app, self.token)
+
+    def check(self) -> None:
+        """Refuse who may not read any more, for what is not asked through :attr:`api`.
+
+        Raises:
+            OnomaError: the key was revoked.
+        """
+        if not self.may("read"):
+            raise OnomaError("the key does not open this any more", fix="Sign in with another")
 
     def may(self, scope: str) -> bool:
         """Whether the visitor's key opens a scope now; it may have been revoked."""
