@@ -16,12 +16,12 @@ help:  ## this list
 
 .venv/demo: .venv/made pyproject.toml constraints.txt
 	@echo "installing into .venv (a few minutes the first time)"
-	$(PIP) -e '.[demo,text]'
+	$(PIP) -e '.[demo,text,serve]'
 	@touch $@
 
 .venv/dev: .venv/made pyproject.toml constraints.txt
 	@echo "installing into .venv (a few minutes the first time)"
-	$(PIP) -e '.[demo,text,dev]'
+	$(PIP) -e '.[demo,text,llm,serve,postgres,mcp,dev]'
 	@touch $@ .venv/demo
 
 demo: .venv/demo  ## train the flagship and the baselines on MovieLens and compare them

@@ -19,6 +19,9 @@ RECOMMENDERS = {
     "multvae": "onoma.recommenders.autoencoders.multvae:MultVAE",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "packed": "onoma.recommenders.generative.packed:Packed",
+    "tiger": "onoma.recommenders.generative.tiger:Tiger",
+    "p5": "onoma.recommenders.text.p5:P5",
+    "lcrec": "onoma.recommenders.text.lcrec:LCRec",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

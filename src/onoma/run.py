@@ -274,6 +274,7 @@ def measure(
     }
     if (health := getattr(model, "health", None)) is not None:
         metrics["health"] = health()
+    metrics |= families(model, parts)
     seconds = {"encode": 0.0, "index": 0.0, "train": 0.0, **getattr(model, "seconds", {})}
     seconds |= {"evaluate": time.monotonic() - start, "total": time.monotonic() - began}
     metrics["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
@@ -283,6 +284,17 @@ def measure(
     )
     write_text(json.dumps(metrics, indent=2) + "\n", folder / "metrics.json")
     return metrics
+
+
+def families(model: Recommender, parts: Split) -> dict[str, Any]:
+    """The figures of every family of tasks and of its names; nothing where there is no text."""
+    from onoma.recommenders.text.base import TextRecommender
+
+    if not isinstance(model, TextRecommender):
+        return {}
+    from onoma.evaluation.families import family_figures, name_figures
+
+    return {"families": family_figures(model, parts), "spelling": name_figures(model, parts)}
 
 
 def write_examples(folder: Path, recipe: Recipe, model: Recommender, parts: Split) -> None:

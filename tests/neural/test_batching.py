@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onoma.dataset import Ragged
-from onoma.neural.batching import SequenceBatches
+from onoma.neural.batching import PrefixBatches, SequenceBatches
 
 rows = st.lists(st.lists(st.integers(0, 99), max_size=30), min_size=1, max_size=20)
 
@@ -40,3 +40,22 @@ def test_padding_is_small_on_skewed_lengths():
     batches = SequenceBatches(Ragged.from_rows([np.arange(n) for n in lengths]), 2048)
     cells = sum(batches.tensors(b, 99)[0].numel() for b in batches.plan(0, 0))
     assert cells < 1.15 * (lengths - 1).sum()
+
+
+@given(rows, st.integers(1, 12), st.integers(1, 9), st.integers(1, 3))
+def test_every_prefix_once_with_what_follows(sequences, length, size, following):
+    batches = PrefixBatches(Ragged.from_rows(sequences), size, length, following)
+    want = sorted(
+        (owner, row[max(0, at - length) : at], row[at : at + following])
+        for owner, row in enumerate(sequences)
+        for at in range(1, len(row))
+    )
+    got = []
+    for batch in batches.plan(0, 0):
+        assert len(batch) <= size
+        items, lengths, owners, targets = batches.tensors(batch, pad=100)
+        for row in range(len(batch)):
+            assert (items[row, lengths[row] :] == 100).all()
+            after = targets[row][targets[row] != 100].tolist()
+            got.append((int(owners[row]), items[row, : lengths[row]].tolist(), after))
+    assert sorted(got) == want

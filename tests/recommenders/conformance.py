@@ -171,6 +171,42 @@ class Conformance:
         picked = scores.gather(1, torch.from_numpy(np.maximum(ranking.items, 0).astype(np.int64)))
         self.close(picked.numpy()[known], ranking.scores[known])
 
+    def test_exclusions_and_history_hold_among_candidates(self, model, requests):
+        rows = np.tile(np.array([2, 5, 9, 11], dtype=np.int32), (len(requests), 1))
+        asked = replace(
+            requests, candidates=rows, exclude=Ragged.from_rows([[5, 9]] * len(requests))
+        )
+        for mode in model.modes:
+            items = model.recommend(asked, 4, mode=mode).items
+            assert np.isin(items, [-1, 2, 11]).all()
+            for row in range(len(requests)):
+                assert not np.isin(items[row], requests.history[row]).any()
+
+    def test_candidates_of_padding_only_answer_nothing(self, model, requests):
+        nothing = np.full((len(requests), 3), -1, dtype=np.int32)
+        for mode in model.modes:
+            ranking = model.recommend(replace(requests, candidates=nothing), 2, mode=mode)
+            assert (ranking.items == -1).all() and np.isneginf(ranking.scores).all()
+
+    def test_a_shorter_list_begins_a_longer_one(self, model, requests):
+        short, long = (model.recommend(requests, k) for k in (3, 12))
+        assert np.array_equal(short.items, long.items[:, :3])
+
+    def test_equal_questions_have_equal_answers(self, model, requests):
+        for mode in model.modes:
+            first, second = (model.recommend(requests, 10, mode=mode) for _ in range(2))
+            assert np.array_equal(first.items, second.items)
+            assert np.array_equal(first.scores, second.scores)
+
+    def test_more_requests_than_a_batch(self, model, requests, n_items):
+        many = Ragged.from_rows([[row % n_items] for row in range(model.batch + 3)])
+        items = model.recommend(Requests(many), 3).items
+        assert len(items) == model.batch + 3
+        self.close(
+            model.score(Requests(many.slice(model.batch, model.batch + 3))),
+            model.score(Requests(many))[model.batch :],
+        )
+
     def test_batch_equals_single(self, model, requests):
         together = model.score(requests.slice(0, 8))
         for row in range(8):
@@ -246,6 +282,19 @@ class Conformance:
         asked = Requests.histories(dataset, [[*history, "no such id"], ["no such id"]])
         names = model.recommend(asked, 5).ids(dataset)
         assert set(names[0]) <= set(dataset.item_ids) - set(history) and names[1]
+
+    def test_unusual_ids_survive_saving(self, model, small_split, tmp_path):
+        dataset = small_split.dataset
+        odd = [name for name in map(str, dataset.item_ids) if not name.startswith("item-")]
+        asked = Requests.histories(dataset, [[name] for name in odd])
+        assert len(odd) >= 10 and (asked.history.lengths == 1).all()
+        model.save(tmp_path / "naïve ☕")
+        again = type(model).load(tmp_path / "naïve ☕", dataset)
+        assert again.recommend(asked, 5).ids(dataset) == model.recommend(asked, 5).ids(dataset)
+
+    def test_settings_that_are_unknown_are_refused(self, model):
+        with pytest.raises((TypeError, ValueError)):
+            type(model).create({"no such setting": 1})
 
     def test_threads_agree(self, model, requests):
         alone = model.recommend(requests, 10)

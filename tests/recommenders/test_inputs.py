@@ -12,8 +12,9 @@ from onoma.recommenders.baselines.graph import GraphWalk
 from onoma.recommenders.baselines.itemknn import ItemKNN
 from onoma.recommenders.baselines.markov import Markov
 from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.generative.flagship import Flagship
 from onoma.recommenders.generative.packed import Packed
-from onoma.recommenders.inputs import Additive, Differentiable
+from onoma.recommenders.inputs import Additive, Aside, Differentiable
 from onoma.recommenders.sequential.sasrec import SASRec
 
 ROWS = [[1, 4, 9, 4], [], [7], [2, 3, 5, 8, 11, 20, 30]]
@@ -25,18 +26,20 @@ ADDITIVE = {
     "popular": MostPopular,
     "graph": lambda: GraphWalk({"name": "tfidf", "dim": 8, "min_df": 1}, hops=2, last=2, walk=0.5),
 }
+NAMED = {
+    "width": 16,
+    "heads": 2,
+    "depth_width": 16,
+    "length": 5,
+    "train": ONCE,
+    "quiet": True,
+    "encoder": {"name": "tfidf", "dim": 8, "min_df": 1},
+    "index": {"method": "rqkmeans", "levels": 2, "size": 4},
+}
 DIFFERENTIABLE = {
+    "flagship": lambda: Flagship(**NAMED),
     "multvae": lambda: MultVAE(hidden=8, latent=4, train=ONCE, quiet=True),
-    "packed": lambda: Packed(
-        width=16,
-        heads=2,
-        depth_width=16,
-        length=5,
-        train=ONCE,
-        quiet=True,
-        encoder={"name": "tfidf", "dim": 8, "min_df": 1},
-        index={"method": "rqkmeans", "levels": 2, "size": 4},
-    ),
+    "packed": lambda: Packed(**NAMED),
     "sasrec": lambda: SASRec(width=16, length=5, train=ONCE, quiet=True),
 }
 
@@ -60,6 +63,17 @@ def test_parts_add_up_to_what_the_history_changes(name, small_split):
     np.testing.assert_allclose(rest, np.tile(rest[:, :1], rest.shape[1]), atol=1e-5)
 
 
+def aside(model, history):
+    """float32[n, n_items], the part of the scores that no vector enters."""
+    out = torch.zeros(len(history), model.module.n_items)
+    if isinstance(model, Aside):
+        for target in range(out.shape[1]):
+            parts = model.aside(history, np.full(len(history), target))
+            brought = np.bincount(history.rows(), parts, minlength=len(history))
+            out[:, target] = torch.from_numpy(brought)
+    return out
+
+
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_what_enters_scores_as_the_history_does(name, small_split):
     model = DIFFERENTIABLE[name]().fit(small_split)
@@ -67,7 +81,8 @@ def test_what_enters_scores_as_the_history_does(name, small_split):
     history = Ragged.from_rows(ROWS)
     entry = model.enter(history)
     scores = model.score_entry(entry.vectors, entry.lengths)
-    torch.testing.assert_close(scores, model.score(Requests(history)), rtol=1e-4, atol=1e-4)
+    whole = model.score(Requests(history)) - aside(model, history)
+    torch.testing.assert_close(scores, whole, rtol=1e-4, atol=1e-4)
     moved = entry.vectors.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(model.score_entry(moved, entry.lengths)[0, 0], moved)
     assert gradient[0].any() and not gradient[1:].any()

@@ -130,3 +130,20 @@ def test_a_new_item_is_spelled_at_once_where_unseen_items_have_a_share(small_spl
     asked = Requests(Ragged.from_rows([[i] for i in range(30)]))
     assert (more.recommend(asked, 10).items == len(catalogue)).any()
     assert not (model.recommend(asked, 10).items == len(catalogue)).any()
+
+
+def test_names_of_both_views_take_new_items(small_split):
+    words = {"name": "tfidf", "dim": 8, "min_df": 1}
+    views = [words, {"name": "collaborative", "dim": 4}]
+    index = {"method": "uniform", "levels": 2, "size": 8, "encoder": views}
+    settings = {"width": 16, "heads": 2, "depth_width": 16, "train": {**QUICK, "epochs": 1}}
+    model = Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
+    catalogue = small_split.dataset.items
+    news = catalogue.head(2).with_columns(item_id=pl.Series(["new", "newer"]))
+    more = model.extend(catalogue, news)
+    names = more.index.codes
+    assert len(np.unique(names, axis=0)) == len(catalogue) + 2
+    for mode in more.modes:
+        asked = Requests(Ragged.from_rows([[0, 1]]))
+        items = more.recommend(asked, len(catalogue) + 2, mode=mode).items[0]
+        assert np.isin([len(catalogue), len(catalogue) + 1], items).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,12 +96,7 @@ def quantisers(
     title = f"32 bits an item, {result['encoder']} vectors of {result['dataset']['name']}"
     head = ["method", "error", "collisions", "perplexity", "seconds"]
     show.print_table(show.grid(title, head, lines))
-    words = {True: "yes", False: "no", None: "–"}
-    asked = [
-        [f"{row['system']}: {row['asked']}", row["measured"] or "–", words[row["holds"]]]
-        for row in result["acceptance"]
-    ]
-    show.print_table(show.grid("", ["asked", "measured", "holds"], asked))
+    _asked(result["acceptance"])
     typer.echo(str(out / "quantisers.html"))
 
 
@@ -160,3 +155,46 @@ def explanations(
         show.print_table(show.grid(title, head, lines))
         typer.echo(studies.advice(about))
     typer.echo(str(out / "explanations.html"))
+
+
+@app.command(
+    epilog="Examples:\n\nonoma study streaming --data packaged:movielens\n\n"
+    "onoma study streaming --data DIR --encoder '{name: als, dim: 32}' --share 0.05"
+)
+def streaming(
+    data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="What gives the vectors: a name, or a mapping with settings.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Share of the items that a query scores.")] = 0.1,
+    users: Annotated[int, typer.Option(help="Users who ask.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Of clusters, users and new items.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where streaming.json goes.")] = Path(
+        "studies/streaming"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print streaming.json.")] = False,
+) -> None:
+    """What clusters that follow the log hold of exact search, and when a new item is found."""
+    import yaml
+
+    from onoma.study import streaming as studies
+
+    result = studies.streaming(
+        data, out, encoder=studies.ENCODER if encoder is None else yaml.safe_load(encoder),
+        share=share, users=users, seed=seed, tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    _asked(result["acceptance"])
+    typer.echo(str(out / "streaming.json"))
+
+
+def _asked(rows: list[dict[str, Any]]) -> None:
+    """What systems ask, beside what was measured."""
+    words = {True: "yes", False: "no", None: "–"}
+    lines = [
+        [f"{row['system']}: {row['asked']}", row["measured"] or "–", words[row["holds"]]]
+        for row in rows
+    ]
+    show.print_table(show.grid("", ["asked", "measured", "holds"], lines))

@@ -146,8 +146,10 @@ _Arrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
 _Parts = tuple[Ragged, NDArray[np.int64], Cases, Cases]
 
 
-def _ordered(dataset: Dataset, ties: Ties, seed: int) -> _Arrays:
+def ordered(dataset: Dataset, ties: Ties, seed: int) -> pl.DataFrame:
     """The log sorted by user, then time, then the tie rule; rows without a time keep their place.
+
+    Columns ``row`` (of ``dataset.interactions``), ``user``, ``item`` and ``when``.
 
     A missing timestamp takes the last known one of the same user before it in the file, so that
     the file's order stands.
@@ -173,7 +175,11 @@ def _ordered(dataset: Dataset, ties: Ties, seed: int) -> _Arrays:
         raise OnomaError(
             f"unknown tie rule {ties!r}", where="split", fix="Use file, shuffled or id"
         )
-    log = log.sort(keys)
+    return log.sort(keys)
+
+
+def _ordered(dataset: Dataset, ties: Ties, seed: int) -> _Arrays:
+    log = ordered(dataset, ties, seed)
     return (
         log["user"].to_numpy().astype(np.int32),
         log["item"].to_numpy().astype(np.int32),

@@ -12,7 +12,7 @@ from torch import Tensor
 from onoma.dataset import Ragged
 from onoma.explanation.base import Attribution
 from onoma.recommenders.base import Recommender
-from onoma.recommenders.inputs import Differentiable, Entry
+from onoma.recommenders.inputs import Aside, Differentiable, Entry
 
 Of = Literal["logit", "log-probability"]
 _CELLS = 1 << 24  # numbers of the vectors that enter at the same time
@@ -94,7 +94,7 @@ def along(
     shared = np.bincount(place, minlength=n * slots)
     out = np.zeros(len(rows), dtype=np.float32)
     out[read] = by_slot.ravel()[place] / shared[place]
-    return out
+    return out + model.aside(history, targets) if isinstance(model, Aside) else out
 
 
 def _mean_gradient(

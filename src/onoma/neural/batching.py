@@ -63,3 +63,57 @@ def windows(sequences: Ragged, length: int) -> Ragged:
     np.cumsum(sizes, out=offsets[1:])
     where = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], sizes)
     return Ragged(offsets, sequences.values[where])
+
+
+class PrefixBatches:
+    """Every history up to a point with what follows it, for models that read no other targets.
+
+    Histories of about equal length share a batch, so next to nothing is padded; every epoch's
+    plan is a function of (seed, epoch).
+
+    Args:
+        sequences: n rows of item codes; the first of a row is no target.
+        rows: targets a batch.
+        length: items of a history that are read, the last ones.
+        following: items that follow, at most.
+    """
+
+    def __init__(
+        self, sequences: Ragged, rows: int = 256, length: int = 20, following: int = 1
+    ) -> None:
+        self.rows, self.length, self.sequences = rows, length, sequences
+        self.following = following
+        owner = sequences.rows()
+        place = np.arange(len(owner)) - sequences.offsets[owner]
+        self.targets = np.flatnonzero(place > 0)
+        self.owners = owner[self.targets]
+        self.lengths = np.minimum(place[self.targets], length)
+
+    def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+        """Target numbers of each batch of one epoch."""
+        rng = np.random.default_rng([seed, epoch])
+        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        cuts = np.arange(self.rows, len(order), self.rows)
+        batches = np.split(order, cuts)
+        return [batches[i] for i in rng.permutation(len(batches)) if len(batches[i])]
+
+    def tensors(self, batch: NDArray[np.int64], pad: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Histories int64[b, l], their lengths, rows of the sequences, what follows int64[b, f].
+
+        Histories are left aligned; ``pad`` stands behind them and behind what follows.
+        """
+        here, lengths, owners = self.targets[batch], self.lengths[batch], self.owners[batch]
+        items = self._cells(here - lengths, lengths, int(lengths.max(initial=0)), pad)
+        left = np.minimum(self.sequences.offsets[owners + 1] - here, self.following)
+        targets = self._cells(here, left, self.following, pad)
+        parts = (items, lengths, owners, targets)
+        a, b, c, d = (torch.from_numpy(part.astype(np.int64)) for part in parts)
+        return a, b, c, d
+
+    def _cells(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], width: int, pad: int
+    ) -> NDArray[np.integer]:
+        column = np.arange(width)
+        inside = column < lengths[:, None]
+        at = np.where(inside, starts[:, None] + column, 0)
+        return np.where(inside, self.sequences.values[at], pad)

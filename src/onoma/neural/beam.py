@@ -21,8 +21,8 @@ _GROUPS = (16, 8, 4)
 class Speller(Protocol):
     """A model that says names code by code. Its state is its own business."""
 
-    def begin(self, context: Tensor) -> Any:
-        """The state before the first code, from float[n, d]."""
+    def begin(self, context: Any) -> Any:
+        """The state before the first code, from what the model read for n users."""
 
     def step(self, state: Any, level: int, codes: Tensor | None) -> tuple[Tensor, Any]:
         """Read the codes of the level before, answer logits over this level's vocabulary.
@@ -43,13 +43,14 @@ class Speller(Protocol):
 
 @torch.no_grad()
 def beam_search(
-    speller: Speller, context: Tensor, trie: Trie, beam: int, *, batch: int | None = None
+    speller: Speller, context: Any, trie: Trie, beam: int, *, batch: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """The ``beam`` most probable names of each row, as far as a beam of that width finds them.
 
     Args:
         speller: the model.
-        context: float[n, d], one row a user, on the device of the trie.
+        context: what the speller begins with, on the device of the trie: float[n, d], or anything
+            with a length, slices and a device.
         trie: the names.
         beam: width, at least the number of items wanted.
         batch: users at a time; by default as many as keep a step in the cache.
@@ -77,7 +78,7 @@ def beam_search(
     return items, logp
 
 
-def _search(speller: Speller, context: Tensor, trie: Trie, beam: int) -> tuple[Tensor, Tensor]:
+def _search(speller: Speller, context: Any, trie: Trie, beam: int) -> tuple[Tensor, Tensor]:
     n = len(context)
     state = speller.begin(context)
     nodes = torch.zeros(n, 1, dtype=torch.int64, device=context.device)
@@ -179,7 +180,7 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores, at.gather(1, which)
 
 
-def exhaustive(speller: Speller, context: Tensor, trie: Trie, *, batch: int = 16) -> Tensor:
+def exhaustive(speller: Speller, context: Any, trie: Trie, *, batch: int = 16) -> Tensor:
     """The log-probability of every name, the oracle of :func:`beam_search`.
 
     Walks all prefixes level by level; for small catalogues (n x prefixes x size floats).
@@ -187,7 +188,7 @@ def exhaustive(speller: Speller, context: Tensor, trie: Trie, *, batch: int = 16
 
     Args:
         speller: the model.
-        context: float[n, d].
+        context: as for :func:`beam_search`.
         trie: the names.
         batch: users at a time.
 
@@ -201,7 +202,7 @@ def exhaustive(speller: Speller, context: Tensor, trie: Trie, *, batch: int = 16
     return torch.cat(scores) if scores else torch.zeros(0, trie.n_items, device=context.device)
 
 
-def _all_names(speller: Speller, context: Tensor, trie: Trie) -> Tensor:
+def _all_names(speller: Speller, context: Any, trie: Trie) -> Tensor:
     n = len(context)
     state = speller.begin(context)
     scores = torch.zeros(n, 1, device=context.device)

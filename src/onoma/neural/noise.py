@@ -41,6 +41,15 @@ class Noise:
         return torch.from_numpy(self._stream.integers(0, high, n))
 
 
+class GlobalNoise(Noise):
+    """For modules of other libraries, whose dropout draws from torch's own stream."""
+
+    def at(self, seed: int, step: int) -> None:
+        """Restart both streams for one step."""
+        super().at(seed, step)
+        torch.manual_seed(seed * 1_000_003 + step)
+
+
 class Dropout(nn.Module):
     """Inverted dropout with the rate rounded to 1/256."""
 

@@ -34,7 +34,7 @@ class Differentiable(Protocol):
     """A recommender whose scores are logits, differentiable in what a history enters as."""
 
     def enter(self, history: Ragged) -> Entry:
-        """The histories as vectors; ``score_entry`` of them equals ``score``."""
+        """The histories as vectors; ``score_entry`` of them is ``score``, see :class:`Aside`."""
         ...
 
     def stand_in(self, others: Ragged, entry: Entry) -> Tensor:
@@ -54,6 +54,23 @@ class Additive(Protocol):
         """float32[total], what each item of a history brings to the score of the row's target.
 
         They add up to the score but for a part that the history does not change.
+
+        Args:
+            history: n rows of item codes.
+            targets: int[n] item codes.
+        """
+        ...
+
+
+@runtime_checkable
+class Aside(Protocol):
+    """A differentiable recommender whose score has a part that no vector enters.
+
+    ``score`` is then ``score_entry`` plus this part.
+    """
+
+    def aside(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[total], what each item of a history brings to that part of the target's score.
 
         Args:
             history: n rows of item codes.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,16 +12,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from onoma.dataset import Dataset, Ragged, Split
-from onoma.errors import OnomaError
+from onoma.dataset import Ragged, Split
 from onoma.neural.batching import SequenceBatches
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast, device
-from onoma.neural.noise import Noise
-from onoma.neural.trainer import Trainer, TrainSettings
-from onoma.recommenders.base import Recommender, Requests
+from onoma.neural.trainer import Task, TrainSettings
+from onoma.recommenders.base import Requests
 from onoma.recommenders.inputs import Entry
-from onoma.recommenders.storage import read_model, save_model
+from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
 
 
@@ -50,15 +47,13 @@ class TransformerSettings(BaseModel):
     scale: float | None = Field(default=14.0, gt=0)
 
 
-class ItemSequenceModule(nn.Module):
+class ItemSequenceModule(TrainedModule):
     """A trunk over item vectors with one row more than the catalogue, for padding.
 
     Subclasses give :meth:`table`, :meth:`states_of` and :meth:`loss`.
     """
 
-    noise: Noise
     encoder: SequenceEncoder
-    n_items: int
     settings: TransformerSettings
 
     @abstractmethod
@@ -96,24 +91,11 @@ class ItemSequenceModule(nn.Module):
         return nn.functional.normalize(states, dim=1) * self.settings.scale, items
 
 
-class TransformerRecommender(Recommender):
-    """Fits an :class:`ItemSequenceModule` with the trainer and answers from its last state.
-
-    Args:
-        settings: the trunk.
-        train: the schedule.
-        seed: of weights, batches and noise.
-        folder: where checkpoints and the log go; None keeps them in memory only.
-        quiet: no progress bar.
-    """
+class TransformerRecommender(TrainedRecommender):
+    """Fits an :class:`ItemSequenceModule` on every position and answers from its last state."""
 
     module: ItemSequenceModule
     settings: TransformerSettings
-
-    @property
-    def judged_in(self) -> str:
-        """The mode whose validation NDCG@10 picks the weights."""
-        return self.modes[0]
 
     def __init__(
         self,
@@ -123,38 +105,16 @@ class TransformerRecommender(Recommender):
         folder: str | Path | None,
         quiet: bool,
     ) -> None:
-        self.settings, self.train, self.seed, self.quiet = settings, train, seed, quiet
-        self.folder = Path(folder) if folder else None
-        self.training: dict[str, Any] = {}
-        self.seconds: dict[str, float] = {}
+        super().__init__(settings, train, seed, folder, quiet)
         self._table: Tensor | None = None
 
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """Pass seed, folder and quiet on to the class."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
-
-    @abstractmethod
-    def _build(self, split: Split) -> ItemSequenceModule:
-        """A fresh module for this data; the seed is already set."""
+    def _task(self, split: Split) -> Task:
+        return _NextItem(self, split)
 
     def fit(self, split: Split) -> Self:
         """Train on every position of every training sequence; validation picks the weights."""
-        torch.manual_seed(self.seed)
-        self.module = self._build(split).to(device())
         self._table = None
-        task = _NextItem(self, split)
-        trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
-        self.training = trainer.fit(self.module, self.module.noise, task)
-        self.training["history"] = trainer.history
-        self.seconds["train"] = self.training["seconds"]
+        super().fit(split)
         self._table = None
         return self
 
@@ -257,64 +217,12 @@ class TransformerRecommender(Recommender):
             tensors: new parameters and buffers of the module by name.
         """
         table = self.item_table()
-        more, module = copy.copy(self), copy.copy(self.module)
-        # A copied module still shares the dictionaries that its parameters lie in.
-        module._parameters = dict(module._parameters)
-        module._buffers = dict(module._buffers)
-        for name, value in tensors.items():
-            if name in module._parameters:
-                module._parameters[name] = nn.Parameter(value, requires_grad=False)
-            else:
-                module._buffers[name] = value
-        module.n_items += len(rows)
-        more.module = module
+        module = self.module
+        more = self._with_tensors(tensors, module.n_items + len(rows))
         more._table = torch.cat([table[:-1], rows.to(table), table[-1:]])
         _, new = module.query(rows[:1], rows)
         more._items = torch.cat([self._items, new.float().T.to(self._items)], dim=1)
         return more
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``model.json``."""
-        weights = self.module.state_dict().items()
-        arrays = {key.replace(".", "/"): value.cpu().numpy() for key, value in weights}
-        save_model(folder, self.name, self._describe(), arrays)
-
-    def _describe(self) -> dict[str, Any]:
-        return {
-            "settings": self.settings.model_dump(),
-            "train": self.train.model_dump(mode="json"),
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            OnomaError: a file is missing, damaged, of another recommender or of another catalogue.
-        """
-        record, arrays = read_model(folder, cls.name)
-        weights = {key.replace("/", "."): torch.from_numpy(v) for key, v in arrays.items()}
-        try:
-            model = cls.create(
-                {**record["settings"], "train": record["train"]}, seed=record["seed"], quiet=True
-            )
-            model.module = model._rebuild(Path(folder), dataset, weights)
-            model.module.load_state_dict(weights)
-        except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise OnomaError(
-                "the weights do not fit the settings or this catalogue",
-                where=str(folder),
-                fix="Use the data the model was fitted on, or fit it again with onoma run",
-            ) from error
-        model.module.to(device()).eval()
-        return model
-
-    @abstractmethod
-    def _rebuild(
-        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
-    ) -> ItemSequenceModule:
-        """A module of the right shape for saved weights."""
 
 
 class _NextItem:

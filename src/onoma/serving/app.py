@@ -1,4 +1,4 @@
-"""The HTTP application: routes are in the modules ``ask``, ``tell`` and ``manage``."""
+"""The HTTP application: routes are in the modules ``ask``, ``converse``, ``tell``, ``manage``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 from onoma import __version__
-from onoma.serving import ask, manage, problems, tell
+from onoma.serving import ask, converse, manage, problems, tell
 from onoma.serving.guard import Guard
 from onoma.serving.options import Options
 from onoma.serving.service import Service
@@ -46,6 +46,7 @@ def create_app(options: Options) -> FastAPI:
     app.state.service = service
     problems.install(app)
     app.include_router(ask.routes(service))
+    app.include_router(converse.routes(service))
     app.include_router(tell.routes(service))
     app.include_router(manage.routes(service))
     app.openapi = lambda: _document(app, options)  # type: ignore[method-assign]

@@ -28,6 +28,7 @@ from onoma.serving.schema import (
 from onoma.serving.search import best, fuse
 from onoma.serving.service import Service
 from onoma.serving.view import View
+from onoma.serving.why import MOST, attribution, explain
 
 _LISTED = 200  # of each list that is fused
 
@@ -63,7 +64,10 @@ def routes(service: Service) -> APIRouter:
             _context(body),
             asked,
         )
-        return answer(await service.batcher.ask(query))
+        found = await service.batcher.ask(query)
+        if body.explain:
+            await run_in_threadpool(_explained, service, body, found)
+        return answer(found)
 
     @router.post("/rank", response_model=RankOut)
     async def rank(body: RankIn) -> Response:
@@ -79,6 +83,8 @@ def routes(service: Service) -> APIRouter:
         )
         found = await service.batcher.ask(query)
         catalogue = service.view.catalogue
+        if body.explain:
+            await run_in_threadpool(_explained, service, body, found)
         found["unknown"] = [item for item in body.items if not catalogue.has(item)]
         return answer(found)
 
@@ -131,6 +137,19 @@ def _context(body: RecommendIn | RankIn) -> dict[str, Any]:
     return {**body.context, "scenario": body.scenario}
 
 
+def _explained(service: Service, body: RecommendIn | RankIn, found: dict[str, Any]) -> None:
+    """Put reasons to the first items of an answer."""
+    began = time.perf_counter()
+    view = service.view
+    history = service.engine.known(view, body.user_id, body.history)
+    items = found["items"][:MOST]
+    ids = [item["item_id"] for item in items]
+    for item, told in zip(items, explain(view, history, ids), strict=True):
+        item.update(told)
+    found["explained_by"] = attribution(view).name
+    service.metrics.stage["explain"].observe(time.perf_counter() - began)
+
+
 def _allowed(view: View, text: str | None) -> NDArray[np.bool_]:
     allowed = ~view.catalogue.gone
     return allowed if text is None else allowed & view.kept(_parsed(text))
@@ -167,7 +186,7 @@ def _similar(view: View, body: SimilarIn) -> dict[str, Any]:
 def _search(service: Service, body: SearchIn) -> dict[str, Any]:
     view = service.view
     allowed = _allowed(view, body.filter)
-    by_words = np.where(allowed, view.bm25.scores(body.query), 0)
+    by_words = np.where(allowed, view.texts.bm25.scores(body.query), 0)
     vector = view.space.words(body.query)
     by_meaning = np.where(allowed, view.space.vectors @ vector, 0)
     lists = [best(by_words, _LISTED), best(by_meaning.astype(np.float32), _LISTED)]

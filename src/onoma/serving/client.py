@@ -41,7 +41,7 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise OnomaError(f"{url!r} is not an http address", where="client")
-        self._parts, self._timeout = parts, timeout
+        self.url, self._parts, self._timeout = url.rstrip("/"), parts, timeout
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -58,10 +58,35 @@ class Client:
         return self._post("/v1/recommend", user_id=user_id, history=list(history), k=k, **more)
 
     def rank(
-        self, items: Sequence[str], user_id: str | None = None, history: Sequence[str] = ()
+        self,
+        items: Sequence[str],
+        user_id: str | None = None,
+        history: Sequence[str] = (),
+        **more: Any,
     ) -> dict[str, Any]:
-        """``POST /v1/rank``."""
-        return self._post("/v1/rank", items=list(items), user_id=user_id, history=list(history))
+        """``POST /v1/rank``; ``more`` are further fields of its body."""
+        return self._post(
+            "/v1/rank", items=list(items), user_id=user_id, history=list(history), **more
+        )
+
+    def explain(
+        self, item_id: str, user_id: str | None = None, history: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Why an item would be recommended: its score, ``contributions`` and ``reasons``.
+
+        Raises:
+            OnomaError: there is no such item.
+        """
+        items = self.rank([item_id], user_id, history, explain=True)["items"]
+        if not items:
+            raise OnomaError(f"no item {item_id!r}", where="service")
+        return dict(items[0])
+
+    def chat(
+        self, messages: Sequence[dict[str, Any]], user_id: str | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """``POST /v1/chat/completions``; the words are in ``choices``, the items in ``onoma``."""
+        return self._post("/v1/chat/completions", messages=list(messages), user=user_id, **more)
 
     def similar(self, item_id: str, k: int = 10, by: str = "model") -> dict[str, Any]:
         """``POST /v1/similar``."""

@@ -89,6 +89,22 @@ class Engine:
         new = view.catalogue.codes(self.live.done(user_id, view.through))
         return np.concatenate([past, new]) if len(new) else past
 
+    def known(self, view: View, user_id: str | None, history: Sequence[str]) -> NDArray[np.integer]:
+        """Item codes of what is known of a user and of a bare history after it."""
+        past: NDArray[np.integer] = np.zeros(0, dtype=np.int32)
+        if user_id is not None:
+            past = self.history(view, user_id)
+        return np.concatenate([past, view.catalogue.codes(history)]) if history else past
+
+    def unwanted(self, view: View, user_id: str | None, ids: Sequence[str]) -> list[Any]:
+        """Arrays of item codes that no answer may hold: withdrawn, disliked, excluded."""
+        out: list[Any] = [view.withdrawn]
+        if user_id is not None and (disliked := self.live.disliked(user_id)):
+            out.append(view.catalogue.codes(disliked))
+        if ids:
+            out.append(view.catalogue.codes(ids))
+        return out
+
     def answer(self, queries: Sequence[Query]) -> list[dict[str, Any] | Exception]:
         """An answer or an error for each question; see :class:`onoma.serving.batcher.Batcher`."""
         began = time.perf_counter()
@@ -129,16 +145,8 @@ class Engine:
             raise Conflict(
                 f"no mode {mode!r}", where="mode", fix=f"Use {', '.join(view.answers.modes)}"
             )
-        history: NDArray[np.integer] = np.zeros(0, dtype=np.int32)
-        exclude = [view.withdrawn]
-        if query.user_id is not None:
-            history = self.history(view, query.user_id)
-            if disliked := self.live.disliked(query.user_id):
-                exclude.append(catalogue.codes(disliked))
-        if query.history:
-            history = np.concatenate([history, catalogue.codes(query.history)])
-        if query.exclude:
-            exclude.append(catalogue.codes(query.exclude))
+        history = self.known(view, query.user_id, query.history)
+        exclude = self.unwanted(view, query.user_id, query.exclude)
         candidates = None if query.candidates is None else catalogue.codes(query.candidates)
         if query.where is not None:
             kept = view.kept(query.where)

@@ -76,8 +76,12 @@ def routes(service: Service) -> APIRouter:
 
 
 def _models(service: Service) -> dict[str, Any]:
+    view = service.view
+    card = {"id": view.name, "object": "model", "created": view.made, "owned_by": "onoma"}
     return {
-        "current": service.view.describe(),
+        "object": "list",
+        "data": [card],
+        "current": view.describe(),
         "previous": service.previous,
         "available": service.available(),
     }

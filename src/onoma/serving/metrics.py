@@ -22,7 +22,7 @@ _SECONDS = tuple(ms / 1000 for ms in _MS)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _RECENT = 60
 Request = tuple[float, str, int, float]  # Unix seconds, route, status, seconds taken
-STAGES = ("wait", "prepare", "model", "format", "search", "store")
+STAGES = ("wait", "prepare", "model", "format", "search", "explain", "chat", "store")
 
 
 class Metrics:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onoma.errors import OnomaError
+from onoma.serving.refusals import Unreachable
 from onoma.serving.store import TABLES, Event, Record, Store
 from onoma.serving.writer import GroupWriter
 
@@ -161,6 +162,10 @@ class PostgresStore(Store):
     def _lost(self, error: BaseException) -> bool:
         return isinstance(error, self._psycopg.OperationalError | self._psycopg.InterfaceError)
 
+    def _told(self, error: Exception) -> Exception:
+        """An error as the service tells it; never with the address of the server."""
+        return Unreachable("does not answer", where="store") if self._lost(error) else error
+
     def _write(self, work: Any) -> Any:
         """Once more on a new connection; what the lost one may have kept is idempotent."""
         try:
@@ -168,7 +173,10 @@ class PostgresStore(Store):
         except Exception as error:
             if not self._lost(error):
                 raise
-        return self._writer.submit(work).result()
+        try:
+            return self._writer.submit(work).result()
+        except Exception as error:
+            raise self._told(error) from None
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with self._lock:
@@ -178,9 +186,9 @@ class PostgresStore(Store):
                         self._reader = self._patiently()
                     return self._reader.execute(query, values).fetchall()
                 except Exception as error:
+                    self._reader = None if self._lost(error) else self._reader
                     if last or not self._lost(error):
-                        raise
-                    self._reader = None
+                        raise self._told(error) from None
         raise AssertionError
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from onoma.errors import OnomaError
 from onoma.serving.batcher import Overloaded
-from onoma.serving.refusals import Conflict, Missing
+from onoma.serving.refusals import Conflict, Missing, Unreachable
 from onoma.serving.schema import Problem
 
 TYPE = "application/problem+json"
@@ -76,6 +76,8 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, str(error.detail), headers=headers)
 
     async def bad_input(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unreachable):
+            return problem(503, str(error), headers={"Retry-After": "1"})
         status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422
         return problem(status, str(error))
 

@@ -11,3 +11,7 @@ class Missing(OnomaError):
 
 class Conflict(OnomaError):
     """The model or the catalogue that answers now does not allow it."""
+
+
+class Unreachable(OnomaError):
+    """The store does not answer; the same may be asked again."""

@@ -52,6 +52,9 @@ Filter = Annotated[
 ]
 
 
+EXPLAIN = Field(default=False, description="Whether to say why, for the first 20 items.")
+
+
 class In(BaseModel):
     """What is accepted: no unknown fields, no conversions, no NaN and no infinity."""
 
@@ -83,6 +86,7 @@ class RecommendIn(Who):
     repeats: bool = Field(default=False, description="Whether items of the history may come again.")
     context: Context = Field(default={}, description="What else is known, for models that read it.")
     scenario: Word | None = Field(default=None, description="The place on the page, for the model.")
+    explain: bool = EXPLAIN
 
 
 class RankIn(Who):
@@ -91,6 +95,7 @@ class RankIn(Who):
     items: list[Id] = Field(min_length=1, max_length=MOST_IDS)
     context: Context = {}
     scenario: Word | None = None
+    explain: bool = EXPLAIN
 
 
 class SimilarIn(In):
@@ -170,6 +175,32 @@ class SwapIn(In):
     ] = Field(description="The name of a run directory beside the one that was started.")
 
 
+class ItemRef(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    title: str | None
+
+
+class Contribution(ItemRef):
+    """An item of the history and what it brings to a score; negative: it speaks against."""
+
+    contribution: float
+
+
+class ReasonOut(BaseModel):
+    """One thing that speaks for an item."""
+
+    kind: Literal["history", "attribute", "name"]
+    text: str = Field(description="In words; titles in it are data.")
+    items: list[ItemRef] = Field(description="Of the history, the strongest first.")
+    share: float | None = Field(description="`history`: their part of all that speaks for it.")
+    column: str | None = Field(description="`attribute`: where both say the same.")
+    value: str | None = Field(description="`attribute`: what both say.")
+    levels: int | None = Field(description="`name`: codes that begin both names.")
+    depth: int | None = Field(description="`name`: codes of the whole name.")
+
+
 class Scored(BaseModel):
     """An answered item."""
 
@@ -179,7 +210,12 @@ class Scored(BaseModel):
     name: list[int] | None = Field(
         description="The codes of its name, where the model names items."
     )
-    reasons: list[str] | None = None
+    contributions: list[Contribution] | None = Field(
+        default=None, description="With `explain`: of the history's last 100, the largest first."
+    )
+    reasons: list[ReasonOut] | None = Field(
+        default=None, description="With `explain`: in words, the strongest first."
+    )
 
 
 class RecommendOut(BaseModel):
@@ -193,6 +229,10 @@ class RecommendOut(BaseModel):
         "items, which score as the items they are like."
     )
     items: list[Scored]
+    explained_by: str | None = Field(
+        default=None,
+        description="`exact`: the parts of a sum. `leave-one-out`: what is lost without each item.",
+    )
 
 
 class SimilarOut(BaseModel):
@@ -298,9 +338,20 @@ class ModelOut(BaseModel):
     new_items_by: str
 
 
+class ModelCard(BaseModel):
+    """A model, as OpenAI's clients know one."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
 class ModelsOut(BaseModel):
     """The model that answers, the one before it, and those that could."""
 
+    object: Literal["list"]
+    data: list[ModelCard] = Field(description="As OpenAI's clients read it: the present model.")
     current: ModelOut
     previous: str | None
     available: list[str]

@@ -16,6 +16,7 @@ from onoma.serving.metrics import Metrics
 from onoma.serving.options import Options
 from onoma.serving.refusals import Conflict, Missing
 from onoma.serving.store import Record, open_store
+from onoma.serving.talk import Talker, Templates
 from onoma.serving.view import View
 
 _log = logging.getLogger(__name__)
@@ -32,18 +33,20 @@ class Service:
 
     Args:
         options: see :class:`Options`.
+        talker: who answers dialogues; templates unless told.
 
     Raises:
         OnomaError: the run or the store cannot be opened.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, talker: Talker | None = None) -> None:
         import torch
 
         torch.set_num_threads(options.threads)
         self.options = options
         self.root = Path(options.run)
         self.metrics = Metrics()
+        self.talker: Talker = talker or Templates()
         self.keys = Keyring()
         self.previous: str | None = None
         self._following = threading.RLock()
@@ -188,7 +191,7 @@ class Service:
 
     def _run(self) -> None:
         self.view.space.words("warm")
-        _ = self.view.bm25
+        _ = self.view.texts.bm25
         while not self._stop.wait(_POLL):
             try:
                 self.live.sync()

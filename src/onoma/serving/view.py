@@ -22,9 +22,9 @@ from onoma.recommenders.neighbours import LikeNeighbours
 from onoma.run import open_run
 from onoma.serving.catalogue import Catalogue
 from onoma.serving.filters import Node, mask
-from onoma.serving.search import BM25
 from onoma.serving.space import Space
 from onoma.serving.store import Record
+from onoma.serving.texts import Texts
 
 _log = logging.getLogger(__name__)
 _FILTERS = 64  # masks that are kept
@@ -44,6 +44,7 @@ class View:
         popular: answers those of whom nothing is known.
         catalogue: the items.
         space: their content vectors.
+        texts: their words.
         past: a row of item codes a user of the data, oldest first.
         past_user: user ids to rows of ``past``.
         through: events up to this number are in the data already.
@@ -57,6 +58,7 @@ class View:
     popular: Recommender
     catalogue: Catalogue
     space: Space
+    texts: Texts
     past: Ragged
     past_user: dict[str, int]
     through: int
@@ -87,20 +89,21 @@ class View:
             MostPopular.of(counts),
             Catalogue.of(dataset),
             Space.of(model, dataset.items),
+            Texts(dataset.items),
             past,
             users,
             through,
         )
 
+    @cached_property
+    def made(self) -> int:
+        """When the run was finished, in Unix seconds."""
+        return int((self.path / "metrics.json").stat().st_mtime)
+
     @property
     def late(self) -> bool:
         """Whether new items are answered by likeness, because the model takes none."""
         return isinstance(self.answers, LikeNeighbours)
-
-    @cached_property
-    def bm25(self) -> BM25:
-        """The words of the catalogue."""
-        return BM25(self.catalogue.table)
 
     @cached_property
     def withdrawn(self) -> NDArray[np.int32]:
@@ -161,7 +164,7 @@ class View:
         view = self
         if known:
             catalogue = view.catalogue.updated(view.catalogue.rows(known))
-            view = replace(view, catalogue=catalogue, _masks={})
+            view = replace(view, catalogue=catalogue, texts=Texts(catalogue.table), _masks={})
         if fresh:
             view = view._extended(view.catalogue.rows(fresh))
         for gone in (False, True):
@@ -183,6 +186,7 @@ class View:
         answers = model
         if model is self.model:
             answers = LikeNeighbours(model, space.vectors[:known], space.vectors[known:])
+        catalogue = self.catalogue.extended(rows)
         return replace(
             self,
             model=model,
@@ -190,8 +194,9 @@ class View:
             popular=MostPopular.of(
                 np.pad(self.popular_counts, (0, rows.height), constant_values=0)
             ),
-            catalogue=self.catalogue.extended(rows),
+            catalogue=catalogue,
             space=space,
+            texts=Texts(catalogue.table),
             _masks={},
         )
 

@@ -16,9 +16,10 @@ from onoma import encoding
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.encoding.cooccurrence import transitions
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.baselines.sparse import dense, query, strongest, tie_breaker
+from onoma.recommenders.baselines.sparse import dense, query, tie_breaker
 from onoma.recommenders.storage import load_model, save_model
 from onoma.recommenders.tuning import choose, grid
+from onoma.recommenders.walk import walkable
 
 _CROWDED = 0.1  # share of non-zeros
 
@@ -76,7 +77,7 @@ class GraphWalk(Recommender):
         self._vectors = encoding.cached(self.encoder, split)
         self.seconds["encode"] = time.monotonic() - began
         forward = transitions(split.train, split.dataset.n_items)
-        self._steps = _walkable(forward, self.edges)
+        self._steps = walkable(forward, self.edges)
         self._popularity = tie_breaker(split.train_counts)
         options = grid(
             hops=[1, 2, 3] if self.hops is None else [self.hops],
@@ -165,14 +166,3 @@ def _reached(walked: NDArray[np.float32], rows: NDArray[np.int64], n: int) -> ND
     """bool[total], whether any start item of the row walks to the target."""
     out: NDArray[np.bool_] = np.bincount(rows, walked, minlength=n)[rows] > 0
     return out
-
-
-def _walkable(forward: sp.csr_array, edges: int) -> sp.csr_array:
-    """Both directions, the strongest edges, rows summing to one."""
-    both = sp.csr_array(forward + forward.T * np.float32(0.5))
-    both.setdiag(0)
-    both.eliminate_zeros()
-    both = strongest(both, edges)
-    total = both.sum(axis=1)
-    scale = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
-    return sp.csr_array(sp.diags_array(scale.astype(np.float32)) @ both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onoma.dataset import Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.errors import OnomaError
 from onoma.indexing import ItemIndex
 from onoma.neural.blocks import SequenceEncoder
@@ -20,10 +21,12 @@ from onoma.neural.loss import full_softmax, masses
 from onoma.neural.noise import Noise
 from onoma.neural.teacher import NameTeacher
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
-from onoma.recommenders.storage import read_model
+from onoma.recommenders.storage import load_model, read_model, save_model
 from onoma.recommenders.transformer import ItemSequenceModule
+from onoma.recommenders.tuning import choose, grid
+from onoma.recommenders.walk import Walk
 
 
 class FlagshipSettings(NamedSettings):
@@ -151,23 +154,28 @@ def _take_trunk(module: FlagshipModule, folder: str, name: str) -> None:
 
 
 _NEIGHBOURS = 10
+_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)  # of the walk's lift, chosen on validation
 
 
-def _like_neighbours(new: Tensor, known: Tensor, values: Tensor) -> Tensor:
-    """float32[m, w]: the mean of ``values`` over the items nearest to each of the ``new``.
-
-    A new item has no interactions to learn an id vector from. Zero would put it above every item
-    that training pushed down for lack of interactions; what its like learnt is the best guess.
-    A row without content takes the mean of all.
+def _nearest(new: Tensor, known: Tensor) -> Tensor:
+    """int64[m, c]: the items nearest to each of the new ones, -1 for one without content.
 
     Args:
         new: float32[m, dim] content vectors, unit or zero rows.
         known: float32[n, dim].
-        values: float32[n, w].
     """
     nearest = (new @ known.T).topk(min(_NEIGHBOURS, len(known)), dim=1).indices
-    means = values[nearest].mean(dim=1)
-    return torch.where(new.any(dim=1, keepdim=True), means, values.mean(dim=0))
+    return nearest.masked_fill(~new.any(dim=1, keepdim=True), -1)
+
+
+def _like(nearest: Tensor, values: Tensor) -> Tensor:
+    """float32[m, w]: the mean of ``values`` over the nearest items, of all where there are none.
+
+    A new item has no interactions to learn an id vector from. Zero would put it above every item
+    that training pushed down for lack of interactions; what its like learnt is the best guess.
+    """
+    means = values[nearest.clamp(min=0)].mean(dim=1)
+    return torch.where(nearest[:, :1] >= 0, means, values.mean(dim=0))
 
 
 class Flagship(NamedRecommender):
@@ -175,16 +183,20 @@ class Flagship(NamedRecommender):
 
     The dense head is a softmax over the catalogue at every position. The depth decoder spells the
     name of the next item code by code under the trie; it learns what the dense head answers, so
-    that the two agree.
+    that the two agree. What a transformer of this size cannot hold is which item exactly followed
+    which: a :class:`Walk` over the training steps adds its lift to the dense head's logits, at a
+    weight chosen on validation once the transformer is trained.
 
     Modes:
-        rank: the dense head over the whole catalogue.
+        rank: dense head and walk over the whole catalogue.
         generate: names spelled under the trie, nothing else.
-        generate_then_rank: the beam proposes, the dense head orders.
+        generate_then_rank: the beam proposes, dense head and walk order.
     """
 
     name = "flagship"
     modes = ("rank", "generate", "generate_then_rank")
+    walk: Walk | None = None
+    weight: float = 0.0
 
     def __init__(
         self,
@@ -213,6 +225,39 @@ class Flagship(NamedRecommender):
             _take_trunk(module, self.settings.trunk, self.name)
         return module
 
+    def fit(self, split: Split) -> Self:
+        """Train the transformer, then count the steps and choose their weight."""
+        self.walk = None
+        super().fit(split)
+        began = time.monotonic()
+        self.walk = Walk.of(split.train, split.dataset.n_items)
+
+        def weigh(option: dict[str, Any]) -> Recommender:
+            self.weight = option["weight"]
+            return self
+
+        self.training["walk"] = choose(grid(weight=_WEIGHTS), weigh, split.valid).describe()
+        self.seconds["walk"] = time.monotonic() - began
+        return self
+
+    @torch.no_grad()
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items]: the dense head's logits plus the weighted lift of the walk."""
+        return self._lifted(self.last_states(requests.history), requests)
+
+    def _lifted(self, states: Tensor, requests: Requests) -> Tensor:
+        scores = self._logits(states)
+        if self.walk is not None and self.weight:
+            lift = self.walk.lift(requests.history)
+            rows = np.repeat(np.arange(len(requests)), np.diff(lift.indptr))
+            scores.numpy()[rows, lift.indices] += np.float32(self.weight) * lift.data
+        return scores
+
+    def aside(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """See :class:`onoma.recommenders.inputs.Aside`."""
+        assert self.walk is not None
+        return np.float32(self.weight) * self.walk.parts(history, targets)
+
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
         assert self.index is not None
         return FlagshipModule(vectors, self.index, self.settings)
@@ -230,10 +275,11 @@ class Flagship(NamedRecommender):
         known = module.content[:-1]
         new = self._encode_new(self.settings.encoder, catalogue, items, known.shape[1])
         content = torch.from_numpy(new).to(known)
-        ids = _like_neighbours(content, known, module.ids[:-1])
+        nearest = _nearest(content, known)
+        ids = _like(nearest, module.ids[:-1])
         with autocast(content.device.type):
             projected = module.project(content)
-        return self._grown(
+        more = self._grown(
             ids + projected,
             {
                 "ids": torch.cat([module.ids[:-1], ids, module.ids[-1:]]),
@@ -241,6 +287,23 @@ class Flagship(NamedRecommender):
                 **module.more_names(codes),
             },
         )
+        assert self.walk is not None
+        more.walk = self.walk.extended(nearest.cpu().numpy())
+        return more
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, settings, the index and the walk."""
+        assert self.walk is not None
+        super().save(folder)
+        settings = {"weight": self.weight}
+        save_model(Path(folder) / "walk", "walk", settings, {"table": self.walk.table})
+
+    def _rebuild(
+        self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]
+    ) -> ItemSequenceModule:
+        settings, arrays = load_model(folder / "walk", "walk", dataset)
+        self.walk, self.weight = Walk(arrays["table"]), float(settings["weight"])
+        return super()._rebuild(folder, dataset, weights)
 
     @property
     def judged_in(self) -> str:
@@ -253,5 +316,5 @@ class Flagship(NamedRecommender):
         states, items, scores = self.spelled(requests, k)
         if mode == "generate":
             return self.join_unseen(items, scores, requests, k)
-        scores = self._logits(states).gather(1, items.clamp(min=0))
+        scores = self._lifted(states, requests).gather(1, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)

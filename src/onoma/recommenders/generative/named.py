@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from onoma import encoding, indexing
 from onoma.dataset import Dataset, Split
-from onoma.encoding import Encoder
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.device import autocast
-from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.generative.unseen import UnseenItems
+from onoma.recommenders.base import Requests
+from onoma.recommenders.generative.naming import NameSettings, NamesItems, NamesModule
 from onoma.recommenders.transformer import (
     ItemSequenceModule,
     TransformerRecommender,
@@ -31,38 +25,27 @@ from onoma.recommenders.transformer import (
 )
 
 
-class NamedSettings(TransformerSettings):
+class NamedSettings(NameSettings, TransformerSettings):
     """The trunk, the names and what spells them.
 
     Attributes:
         width: model width d.
         heads: attention heads.
         scale: of the dense head's cosines; None: plain products.
-        encoder: what turns item text into vectors: a name of ``encoding.ENCODERS`` or a mapping
-            with ``name`` and settings.
-        index: how items are named: a mapping with ``method``, ``encoder`` (the vectors that are
-            quantised) and settings of the method.
         depth_width: width of the depth decoder.
         depth_blocks: its blocks.
         depth_dropout: its dropout.
-        beam: names kept while spelling.
-        unseen: share of a spelled list, at most, for items that training does not hold; where 0
-            they have to be spelled, which is as good as never.
     """
 
     width: int = Field(default=256, ge=4)
     heads: int = Field(default=4, ge=1)
     scale: float | None = Field(default=None, gt=0)
-    encoder: Any = "tfidf"
-    index: dict[str, Any] = {"method": "rqkmeans"}
     depth_width: int = Field(default=256, ge=4)
     depth_blocks: int = Field(default=2, ge=1)
     depth_dropout: float = Field(default=0.1, ge=0, lt=1)
-    beam: int = Field(default=50, ge=1)
-    unseen: float = Field(default=0.0, ge=0, lt=1)
 
 
-class NamedModule(ItemSequenceModule):
+class NamedModule(NamesModule, ItemSequenceModule):
     """A trunk whose states :attr:`enter` brings to the :attr:`depth` decoder.
 
     Attributes:
@@ -103,22 +86,8 @@ class NamedModule(ItemSequenceModule):
         )
 
 
-class NamedRecommender(TransformerRecommender):
-    """Names the items, then trains a transformer that can spell them."""
-
-    def __init__(
-        self,
-        settings: NamedSettings,
-        train: TrainSettings,
-        seed: int,
-        folder: str | Path | None,
-        quiet: bool,
-    ) -> None:
-        super().__init__(settings, train, seed, folder, quiet)
-        self.index: ItemIndex | None = None
-        self._unseen: UnseenItems | None = None
-        self._agreement: dict[str, Any] | None = None
-        self._encoders: dict[str, Encoder] = {}
+class NamedRecommender(NamesItems, TransformerRecommender):
+    """Names the items, then trains a transformer over them that can spell them."""
 
     settings: NamedSettings
     module: NamedModule
@@ -134,63 +103,8 @@ class NamedRecommender(TransformerRecommender):
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:
         """A fresh module from float32[n_items, dim] content vectors; the index is there."""
 
-    def _name_items(self, split: Split) -> NDArray[np.float32]:
-        """Content vectors of the items, once they have names."""
-        began = time.monotonic()
-        vectors = encoding.cached(encoding.build(self.settings.encoder), split)
-        how = dict(self.settings.index)
-        named_by = how.pop("encoder", self.settings.encoder)
-        views = (
-            vectors
-            if named_by == self.settings.encoder
-            else encoding.cached(encoding.build(named_by), split)
-        )
-        self.seconds["encode"] = time.monotonic() - began
-        began = time.monotonic()
-        method = indexing.build(how.pop("method"), **how)
-        self.index = method.build(split, views, self.seed)
-        self.seconds["index"] = time.monotonic() - began
-        self._agreement = indexing.Agreement.of(self.index, split, views).to_dict()
-        return vectors
-
-    def extend(self, catalogue: pl.DataFrame, items: pl.DataFrame) -> Self:
-        """Names by :meth:`ItemIndex.assign`, and vectors as the module makes them.
-
-        Raises:
-            OnomaError: the encoder knows no new items, or no free name is left.
-        """
-        assert self.index is not None
-        named_by = self.settings.index.get("encoder", self.settings.encoder)
-        codes = self.index.assign(self._encode_new(named_by, catalogue, items))
-        more = self._with_items(codes, catalogue, items)
-        more.index, more._unseen = self.index.extended(codes), None
-        _ = more.index.trie  # built now, not by the first request
-        return more
-
-    @abstractmethod
-    def _with_items(
-        self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
-    ) -> Self:
-        """A copy whose module knows the new items by int32[m, depth] names; see :meth:`extend`."""
-
-    def _encode_new(
-        self, how: Any, catalogue: pl.DataFrame, items: pl.DataFrame, width: int | None = None
-    ) -> NDArray[np.float32]:
-        key = repr(how)
-        if key not in self._encoders:  # fitted or loaded once, for all new items to come
-            self._encoders[key] = encoding.build(how)
-        return self._encoders[key].encode_new(catalogue, items, width)
-
-    def health(self) -> dict[str, Any]:
-        """The health report of the names, after a fit with what they know of the data."""
-        assert self.index is not None
-        found = {} if self._agreement is None else {"agreement": self._agreement}
-        return {**self.index.health().to_dict(), **found}
-
     def spelled(self, requests: Requests, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """The names that the beam finds for each request.
-
-        Seen and excluded items are spelled too and masked afterwards, so the beam is that wider.
 
         Args:
             requests: n of them.
@@ -202,24 +116,13 @@ class NamedRecommender(TransformerRecommender):
         """
         assert self.index is not None
         states = self.last_states(requests.history)
-        spare = np.minimum(-(-requests.forbidden().lengths // 16) * 16, 64)
-        beams = np.minimum(np.maximum(self.settings.beam, k + spare), self.index.n_items)
+        beams = self.beams(requests, k)
         items = torch.full((len(states), int(beams.max(initial=1))), -1)
         scores = torch.full(items.shape, -torch.inf)
         for beam in np.unique(beams):
             rows = torch.from_numpy(np.flatnonzero(beams == beam))
             items[rows, :beam], scores[rows, :beam] = self.spell(states[rows], int(beam))
         return states, items, scores
-
-    def join_unseen(self, items: Tensor, scores: Tensor, requests: Requests, k: int) -> Ranking:
-        """The k best of a beam, unseen items among them as the settings say."""
-        forbidden = requests.forbidden()
-        if not self.settings.unseen:
-            return top_k(scores, k, forbidden=forbidden, items=items)
-        assert self.index is not None
-        if self._unseen is None:
-            self._unseen = UnseenItems(self.index, self.module.seen.cpu().numpy())
-        return self._unseen.join(items, scores, k, self.settings.unseen, forbidden)
 
     @torch.no_grad()
     def spell(self, states: Tensor, beam: int) -> tuple[Tensor, Tensor]:
@@ -237,12 +140,6 @@ class NamedRecommender(TransformerRecommender):
             context = self.module.enter(states)
             items, scores = beam_search(self.module.depth, context, self.index.trie, beam)
         return items.cpu(), scores.cpu()
-
-    def save(self, folder: str | Path) -> None:
-        """Write weights, settings and the index."""
-        assert self.index is not None
-        super().save(folder)
-        self.index.save(Path(folder) / "index")
 
     def _rebuild(
         self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]

@@ -1,0 +1,381 @@
+"""What text recommenders share: names in tokens, questions, answers under the trie, storage."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from onoma.dataset import Dataset, Split
+from onoma.dataset.files import write_text
+from onoma.encoding.text import item_texts
+from onoma.errors import OnomaError
+from onoma.indexing import ItemIndex
+from onoma.neural.beam import beam_search, exhaustive
+from onoma.neural.device import autocast, device
+from onoma.neural.trainer import Task
+from onoma.recommenders.base import Ranking, Requests
+from onoma.recommenders.generative.naming import NameSettings, NamesItems
+from onoma.recommenders.text.corpus import Corpus, Part
+from onoma.recommenders.text.free import free_search
+from onoma.recommenders.text.mixture import Mixture
+from onoma.recommenders.text.module import TextModule
+from onoma.recommenders.text.prompts import Prompt, Values, Writer, collection
+from onoma.recommenders.text.spelling import Form, Spelling
+from onoma.recommenders.text.tasks import Asker, Question, able, user_word
+from onoma.recommenders.text.vocabulary import Vocabulary
+
+_ROWS = 64  # questions read at once when answering
+
+
+class TextSettings(NameSettings):
+    """The model, the tasks and the names.
+
+    Attributes:
+        width: of a model that is trained from scratch.
+        layers: its blocks (an encoder-decoder has as many twice).
+        heads: its attention heads.
+        inner: of its feed-forward.
+        dropout: rate.
+        checkpoint: a transformers folder to start from instead.
+        vocabulary: subwords learnt from the training texts; a checkpoint brings its own.
+        form: how names are said: ``tokens``, ``text`` or ``auto``.
+        prompts: a packaged collection or a YAML file.
+        families: examples a user and epoch of each family of tasks.
+        candidates: items to choose from, where a prompt shows some.
+        length: items of a history that are read, the last ones.
+        longest: tokens of a question that are read.
+        batch: examples a step; ``train.batch_tokens`` bounds the tokens that pass at once.
+        judged: validation cases that pick the weights, evenly spaced; all where 0.
+        measured: test events that each family's figures are taken on; all where 0.
+    """
+
+    width: int = Field(default=128, ge=8)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+    inner: int = Field(default=512, ge=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    checkpoint: str | None = None
+    vocabulary: int = Field(default=4000, ge=300)
+    form: Form = "auto"
+    prompts: str = "p5"
+    families: dict[str, int] = {"sequential": 1}
+    candidates: int = Field(default=20, ge=2)
+    beam: int = Field(default=20, ge=1)
+    length: int = Field(default=20, ge=1)
+    longest: int = Field(default=256, ge=16)
+    batch: int = Field(default=64, ge=1)
+    judged: int = Field(default=1000, ge=0)
+    measured: int = Field(default=1000, ge=0)
+
+
+class TextRecommender(NamesItems):
+    """Trains a language model on questions and answers; items are answered under the trie.
+
+    Modes:
+        generate: the answer to the first prompt for the next item, spelled under the trie.
+    """
+
+    modes = ("generate",)
+    reads = frozenset({"history", "users"})
+    settings: TextSettings
+    module: TextModule
+    vocabulary: Vocabulary
+    spelling: Spelling
+    asks = ("sequential", "next")  # the family and kind that recommend
+
+    def __init__(self, settings: TextSettings, *rest: Any) -> None:
+        super().__init__(settings, *rest)
+        self.prompts = collection(settings.prompts)
+        known = {prompt.family for prompt in self.prompts}
+        if unknown := set(settings.families) - known - set(self.more_families):
+            raise OnomaError(
+                f"families: {min(unknown)!r} has no prompts",
+                where=settings.prompts,
+                fix=f"Known: {', '.join(sorted(known))}",
+            )
+        if not self.prompts_of(*self.asks):
+            raise OnomaError("no prompt asks for the next item", where=settings.prompts)
+
+    more_families: tuple[str, ...] = ()  # those that need no prompts
+
+    def prompts_of(self, family: str, kind: str | None = None, held: bool = False) -> list[Prompt]:
+        """The prompts of a family that training sees, or those it does not."""
+        return [
+            p for p in self.prompts
+            if p.family == family and p.held == held and kind in (None, p.kind)
+        ]  # fmt: skip
+
+    # fitting
+
+    def corpus(self, split: Split, part: Part) -> Corpus:
+        """The events of a part with their texts."""
+        return Corpus.of(split, part, self.settings.length)
+
+    def able(self, corpus: Corpus, family: str) -> NDArray[np.int64]:
+        """int64[m], the events that a family can ask about."""
+        return able(corpus, self.prompts_of(family))
+
+    def asker(self, split: Split, corpus: Corpus) -> Asker:
+        """Makes questions about a corpus; wrong answers come from the items of training."""
+        return Asker(corpus, np.flatnonzero(split.train_counts), self.settings.candidates)
+
+    def question(
+        self, asker: Asker, prompts: Sequence[Prompt], event: int, rng: np.random.Generator
+    ) -> Question | None:
+        """An example of one of the prompts; None where none fits the event."""
+        return asker.question(prompts, event, rng)
+
+    @abstractmethod
+    def _configure(self, size: int | None) -> Any:
+        """The configuration for a vocabulary of a size; None asks for the checkpoint's own."""
+
+    @abstractmethod
+    def _module(self, config: Any, n_items: int, checkpoint: str | None) -> TextModule:
+        """A module with fresh weights or those of a checkpoint."""
+
+    def _build(self, split: Split) -> TextModule:
+        self._name_items(split)
+        assert self.index is not None
+        settings, checkpoint = self.settings, self.settings.checkpoint
+        if checkpoint is None:
+            self.vocabulary = Vocabulary.learnt(self._texts(split), settings.vocabulary)
+        else:
+            own = self._configure(None)
+            self.vocabulary = Vocabulary.of_checkpoint(checkpoint, own.vocab_size)
+        self.spelling = Spelling.of(self.index, self.vocabulary, settings.form)
+        _ = self.spelling.trie
+        torch.manual_seed(self.seed)
+        module = self._module(
+            self._configure(self.spelling.size), split.dataset.n_items, checkpoint
+        )
+        module.seen[torch.from_numpy(split.train.values.astype(np.int64))] = True
+        self._ready(split.dataset.items)
+        return module
+
+    def _texts(self, split: Split) -> list[str]:
+        """What a vocabulary is learnt from: prompts, the catalogue and training texts."""
+        asked = [text for p in self.prompts for text in (p.ask, p.answer)]
+        corpus = self.corpus(split, "train")
+        return [*asked, *item_texts(split.dataset.items), *corpus.headlines, *corpus.reviews]
+
+    def _ready(self, items: pl.DataFrame) -> None:
+        self.titles = items.select(pl.coalesce("title", "item_id"))["title"].to_list()
+        self.writer = Writer(self.vocabulary, self.spelling, self.settings.longest)
+
+    def _task(self, split: Split) -> Task:
+        return Mixture(self, split)
+
+    # questions and answers
+
+    def tensors(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens and words, both int64[n, l], and int64[n] lengths of what is asked."""
+        rows = [self.writer.written(q.prompt.ask, q.values) for q in questions]
+        lengths = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
+        tokens = np.full((len(rows), int(lengths.max(initial=1))), self.vocabulary.pad, np.int64)
+        words = np.zeros_like(tokens)
+        for row, (ids, of) in enumerate(rows):
+            tokens[row, : len(ids)], words[row, : len(ids)] = ids, of
+        where = device()
+        return (
+            torch.from_numpy(tokens).to(where),
+            torch.from_numpy(words).to(where),
+            torch.from_numpy(lengths).to(where),
+        )
+
+    def answers(self, questions: Sequence[Question]) -> Tensor:
+        """int64[n, l] tokens of what is to be answered, the end included, -1 behind."""
+        return self._padded([self.writer.written(q.prompt.answer, q.values)[0] for q in questions])
+
+    def answer_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """int64[m, l], tokens of plain answers, the end included, -1 behind."""
+        found: NDArray[np.int64] = (
+            self._padded([self.vocabulary.encode(x)[0] for x in texts]).cpu().numpy()
+        )
+        return found
+
+    def _padded(self, rows: Sequence[NDArray[np.integer]]) -> Tensor:
+        out = np.full((len(rows), max(map(len, rows)) + 1), -1, np.int64)
+        for row, ids in enumerate(rows):
+            out[row, : len(ids)], out[row, len(ids)] = ids, self.vocabulary.end
+        return torch.from_numpy(out).to(device())
+
+    def _parts(self, questions: Sequence[Question]) -> list[tuple[NDArray[np.int64], Any]]:
+        """Rows and what the model read of them, those of about equal length together."""
+        self.module.eval()
+        tokens, words, lengths = self.tensors(questions)
+        order = lengths.argsort(stable=True)
+        out = []
+        for start in range(0, len(order), _ROWS):
+            rows = order[start : start + _ROWS]
+            width = int(lengths[rows].max())
+            # float32: a row's answer ignores its batch
+            read = self.module.read(tokens[rows, :width], words[rows, :width], lengths[rows])
+            out.append((rows.cpu().numpy(), read))
+        return out
+
+    @torch.no_grad()
+    def likelihood(
+        self, questions: Sequence[Question], answers: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """float32[n, c], log-probabilities of int[n, c, l] answers, -1 behind their ends."""
+        out = np.zeros(answers.shape[:2], dtype=np.float32)
+        count = answers.shape[1]
+        for rows, context in self._parts(questions) if len(questions) else []:
+            step = max(1, 512 // count)
+            for start in range(0, len(rows), step):
+                part = torch.arange(start, min(start + step, len(rows)), device=context.device)
+                said = torch.from_numpy(answers[rows[part.cpu()]].astype(np.int64)).to(
+                    context.device
+                )
+                said = said.flatten(0, 1)
+                logits = self.module.answers(context[part.repeat_interleave(count)], said)
+                logp = torch.log_softmax(logits.float(), -1).gather(
+                    2, said.clamp(min=0)[:, :, None]
+                )
+                total = (logp[:, :, 0] * (said >= 0)).sum(1).view(-1, count)
+                out[rows[part.cpu()]] = total.cpu().numpy()
+        return out
+
+    @torch.no_grad()
+    def generate(self, questions: Sequence[Question], longest: int = 48) -> list[str]:
+        """The greedy answer to each question."""
+        out = [""] * len(questions)
+        for rows, context in self._parts(questions) if len(questions) else []:
+            said, _ = free_search(self.module.speller(), context, self.vocabulary.end, longest)
+            for row, text in zip(rows, self.vocabulary.decode(said[:, 0].tolist()), strict=True):
+                out[row] = text
+        return out
+
+    @torch.no_grad()
+    def unguarded(self, questions: Sequence[Question], beam: int) -> NDArray[np.int64]:
+        """int64[n, beam], the items that a beam without the trie names; -1 where it names none."""
+        depth = self.spelling.trie.depth
+        out = np.full((len(questions), beam), -1)
+        for rows, context in self._parts(questions) if len(questions) else []:
+            said, _ = free_search(self.module.speller(), context, self.vocabulary.end, depth, beam)
+            flat = said.flatten(0, 1).cpu().numpy()
+            out[rows, : said.shape[1]] = self.spelling.trie.find(flat).reshape(len(rows), -1)
+        return out
+
+    # recommending
+
+    def asked(self, requests: Requests, prompt: Prompt | None = None) -> list[Question]:
+        """The question for the next item, one a request."""
+        prompt = self.prompts_of(*self.asks)[0] if prompt is None else prompt
+        users = np.full(len(requests), -1) if requests.users is None else requests.users
+        history = requests.history.last(self.settings.length)
+        return [
+            Question(prompt, self._request(requests, row, int(users[row]), history[row]))
+            for row in range(len(requests))
+        ]
+
+    def _request(
+        self, requests: Requests, row: int, user: int, history: NDArray[np.integer]
+    ) -> Values:
+        return {
+            "user": user_word(user),
+            "history": history if len(history) else "nothing",
+            "titles": " ; ".join(self.titles[item] for item in history) or "nothing",
+        }
+
+    @torch.no_grad()
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items]: the log-probability of every name; slow, for small catalogues."""
+        out = torch.zeros(len(requests), self.module.n_items)
+        for rows, context in self._parts(self.asked(requests)) if len(requests) else []:
+            with autocast(device().type):
+                found = exhaustive(self.module.speller(), context, self.spelling.trie)
+            out[torch.from_numpy(rows)] = found.cpu()
+        return out
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        if requests.candidates is not None:
+            return super()._recommend(requests, k, mode)
+        return self.answer(requests, k)
+
+    def answer(
+        self,
+        requests: Requests,
+        k: int,
+        questions: Sequence[Question] | None = None,
+    ) -> Ranking:
+        """The k best items that the beam finds, asked as :meth:`asked` or by other questions."""
+        items, scores = self.spelled(requests, k, questions)
+        return self.join_unseen(items, scores, requests, k)
+
+    @torch.no_grad()
+    def spelled(
+        self, requests: Requests, k: int, questions: Sequence[Question] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The names that the beam finds for each request.
+
+        Returns:
+            int64[n, b] items, -1 where there are no more; float32[n, b] log-probabilities.
+        """
+        beams = self.beams(requests, k)
+        items = torch.full((len(requests), int(beams.max(initial=1))), -1)
+        scores = torch.full(items.shape, -torch.inf)
+        questions = self.asked(requests) if questions is None else questions
+        for beam in np.unique(beams):
+            wide = np.flatnonzero(beams == beam)
+            for rows, context in self._parts([questions[int(row)] for row in wide]):
+                with autocast(device().type):
+                    found = beam_search(
+                        self.module.speller(), context, self.spelling.trie, int(beam)
+                    )
+                at = torch.from_numpy(wide[rows])
+                items[at, : int(beam)], scores[at, : int(beam)] = (x.cpu() for x in found)
+        return items, scores
+
+    # more items, storage
+
+    def _with_items(
+        self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
+    ) -> Self:
+        assert self.index is not None
+        more = self._with_tensors(
+            {"seen": torch.cat([self.module.seen, torch.zeros(len(codes), dtype=torch.bool)])},
+            self.module.n_items + len(codes),
+        )
+        index = self.index.extended(codes)
+        more.spelling = Spelling.of(index, self.vocabulary, self.settings.form)
+        _ = more.spelling.trie
+        more._ready(pl.concat([catalogue, items], how="diagonal_relaxed"))
+        return more
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, settings, the index, the tokenizer and the configuration."""
+        super().save(folder)
+        self.vocabulary.save(Path(folder) / "tokenizer.json")
+        about = {"vocabulary": self.vocabulary.describe(), "model": self.module.describe()}
+        write_text(json.dumps(about, indent=2, default=str) + "\n", Path(folder) / "text.json")
+
+    def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> TextModule:
+        try:
+            about = json.loads((folder / "text.json").read_text(encoding="utf-8"))
+            self.vocabulary = Vocabulary.load(folder / "tokenizer.json", about["vocabulary"])
+            config = self._restored(about["model"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise OnomaError(
+                f"cannot read the model ({error})",
+                where=str(folder),
+                fix="Fit it again with onoma run",
+            ) from error
+        self.index = ItemIndex.load(folder / "index")
+        self.spelling = Spelling.of(self.index, self.vocabulary, self.settings.form)
+        self._ready(dataset.items)
+        return self._module(config, dataset.n_items, None)
+
+    @abstractmethod
+    def _restored(self, about: dict[str, Any]) -> Any:
+        """The configuration that :meth:`TextModule.describe` gave."""

@@ -1,0 +1,156 @@
+"""What recommenders with a torch module and the trainer share: fitting and storage."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from onoma.dataset import Dataset, Split
+from onoma.errors import OnomaError
+from onoma.neural.device import device
+from onoma.neural.noise import Noise
+from onoma.neural.trainer import Task, Trainer, TrainSettings
+from onoma.recommenders.base import Recommender
+from onoma.recommenders.storage import read_model, save_model
+
+
+class TrainedModule(nn.Module):
+    """A module whose randomness comes from one stream.
+
+    Attributes:
+        noise: the stream.
+        n_items: items that it knows.
+    """
+
+    noise: Noise
+    n_items: int
+
+
+class TrainedRecommender(Recommender):
+    """Fits a :class:`TrainedModule` with the trainer and keeps it.
+
+    Args:
+        settings: of the module.
+        train: the schedule.
+        seed: of weights, batches and noise.
+        folder: where checkpoints and the log go; None keeps them in memory only.
+        quiet: no progress bar.
+    """
+
+    module: TrainedModule
+    settings: BaseModel
+
+    @property
+    def judged_in(self) -> str:
+        """The mode whose validation NDCG@10 picks the weights."""
+        return self.modes[0]
+
+    def __init__(
+        self,
+        settings: BaseModel,
+        train: TrainSettings,
+        seed: int,
+        folder: str | Path | None,
+        quiet: bool,
+    ) -> None:
+        self.settings, self.train, self.seed, self.quiet = settings, train, seed, quiet
+        self.folder = Path(folder) if folder else None
+        self.training: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+
+    @classmethod
+    def create(
+        cls,
+        settings: dict[str, Any],
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        quiet: bool = False,
+    ) -> Self:
+        """Pass seed, folder and quiet on to the class."""
+        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
+
+    @abstractmethod
+    def _build(self, split: Split) -> TrainedModule:
+        """A fresh module for this data; the seed is already set."""
+
+    @abstractmethod
+    def _task(self, split: Split) -> Task:
+        """What the trainer is to do with the module, which is built."""
+
+    def fit(self, split: Split) -> Self:
+        """Train; validation picks the weights."""
+        torch.manual_seed(self.seed)
+        self.module = self._build(split).to(device())
+        trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
+        self.training = trainer.fit(self.module, self.module.noise, self._task(split))
+        self.training["history"] = trainer.history
+        self.seconds["train"] = self.training["seconds"]
+        return self
+
+    def _with_tensors(self, tensors: dict[str, Tensor], items: int) -> Self:
+        """A copy whose module has other parameters and buffers, by name; this one stays.
+
+        Args:
+            tensors: the parameters and buffers.
+            items: that the copy knows.
+        """
+        more, module = copy.copy(self), copy.copy(self.module)
+        # A copied module still shares the dictionaries that its parameters lie in.
+        module._parameters = dict(module._parameters)
+        module._buffers = dict(module._buffers)
+        for name, value in tensors.items():
+            if name in module._parameters:
+                module._parameters[name] = nn.Parameter(value, requires_grad=False)
+            else:
+                module._buffers[name] = value
+        module.n_items = items
+        more.module = module
+        return more
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``model.json``."""
+        weights = self.module.state_dict().items()
+        arrays = {key.replace(".", "/"): value.cpu().numpy() for key, value in weights}
+        save_model(folder, self.name, self._describe(), arrays)
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.model_dump(),
+            "train": self.train.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OnomaError: a file is missing, damaged, of another recommender or of another catalogue.
+        """
+        record, arrays = read_model(folder, cls.name)
+        weights = {key.replace("/", "."): torch.from_numpy(v) for key, v in arrays.items()}
+        try:
+            model = cls.create(
+                {**record["settings"], "train": record["train"]}, seed=record["seed"], quiet=True
+            )
+            model.module = model._rebuild(Path(folder), dataset, weights)
+            model.module.load_state_dict(weights)
+        except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise OnomaError(
+                "the weights do not fit the settings or this catalogue",
+                where=str(folder),
+                fix="Use the data the model was fitted on, or fit it again with onoma run",
+            ) from error
+        model.module.to(device()).eval()
+        return model
+
+    @abstractmethod
+    def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> TrainedModule:
+        """A module of the right shape for saved weights."""
