@@ -24,7 +24,7 @@ def write_comparison(result: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def comparison_sections(result: Mapping[str, Any]) -> list[str]:
-    """A section a metric, and one over seeds where there are several; see :func:`write_comparison`."""
+    """A section a metric, and one over seeds where there are several."""
     parts = []
     for key, rows in result["metrics"].items():
         dots = [

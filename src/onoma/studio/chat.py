@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 
 from onoma.errors import OnomaError
 from onoma.serving.chat import Reply
 from onoma.studio.frame import Visitor, element, empty, frame, tried
-from onoma.studio.talk import Talk
+from onoma.studio.talk import openings, reply
 from onoma.studio.tokens import draw
 
 _TURNS = 40  # messages of a dialogue that are kept
@@ -31,10 +32,9 @@ class _Chat:
         self._busy = False
 
     async def draw(self) -> None:
-        talk = await run.io_bound(self._talk)
         with element("section", "panel chat", aria_label="Dialogue"):
             self._log = element("div", "log", role="log", aria_live="polite", tabindex="0")
-            self._start(talk)
+            self._start()
             with element("form", "say").on("submit.prevent", self._send):
                 self._box = ui.input("Your message").props("outlined dense autocomplete=off")
                 self._box.props["maxlength"] = 2000
@@ -44,25 +44,20 @@ class _Chat:
             element("summary", "", "Speak as a user")
             self._user = ui.input("User id, whose history counts").props("outlined dense")
 
-    def _talk(self) -> Talk:
-        studio = self._studio
-        view = studio.service.view
-        talk: Talk = studio.once("talk", lambda: Talk(studio.service, view), of=view)
-        return talk
-
-    def _start(self, talk: Talk) -> None:
+    def _start(self) -> None:
         self._log.clear()
         with self._log:
             empty("Nothing was said yet.", "Begin with one of these, or with your own words.")
-            self._offer(talk.openings())
+            self._offer(openings(self._studio.service.view))
 
     async def _again(self) -> None:
         self._messages = []
-        self._start(await run.io_bound(self._talk))
+        self._start()
 
     def _offer(self, said: list[str]) -> None:
         with element("div", "chips"):
             for text in said:
+
                 async def choose(_: Any, text: str = text) -> None:
                     self._box.value = text
                     await self._send()
@@ -89,13 +84,13 @@ class _Chat:
             box = element("div", "theirs")
         with box:
             element("p", "note", "…")
-        reply = await tried(box, self._asked())
-        if reply is None:
+        answer = await tried(box, self._asked())
+        if answer is None:
             return
-        self._messages.append({"role": "assistant", "content": reply.text})
+        self._messages.append({"role": "assistant", "content": answer.text})
         box.clear()
         with box:
-            self._draw(reply)
+            self._draw(answer)
         ui.run_javascript(
             f"getHtmlElement({self._log.id}).scrollTo({{top: 1e9, behavior: 'smooth'}})"
         )
@@ -103,23 +98,22 @@ class _Chat:
     async def _asked(self) -> Reply:
         self._visitor.check()
         user = (self._user.value or "").strip() or None
-        talk = await run.io_bound(self._talk)
         try:
-            return await run.io_bound(talk.reply, self._messages, user)
+            return await run_in_threadpool(reply, self._studio.service, self._messages, user)
         except OnomaError:
             self._messages.pop()
             raise
 
-    def _draw(self, reply: Reply) -> None:
+    def _draw(self, answer: Reply) -> None:
         view = self._studio.service.view
-        element("p", "head", reply.text.partition("\n")[0])
+        element("p", "head", answer.text.partition("\n")[0])
         with element("ol", "said"):
-            for item in reply.items:
+            for item in answer.items:
                 with element("li"):
                     with element("div", "line"):
                         element("span", "title", item.title or item.item_id)
                         draw(view.name_of(item.code))
                     if item.reason:
                         element("p", "why", item.reason)
-        if reply.items:
+        if answer.items:
             self._offer(["More like these", "Why?", "Not the first one"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 
 from onoma.studio.frame import Visitor, element, empty, tried
 from onoma.studio.titles import Titles
@@ -73,7 +74,7 @@ class Finder:
         items = [
             {"item_id": catalogue.ids[code], "title": catalogue.titles[code],
              "name": view.name_of(code)}
-            for code in await run.io_bound(called)
+            for code in await run_in_threadpool(called)
         ]  # fmt: skip
         had = {item["item_id"] for item in items}
         return (items + [item for item in answer["items"] if item["item_id"] not in had])[:_FOUND]

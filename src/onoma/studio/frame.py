@@ -16,6 +16,7 @@ from onoma.errors import OnomaError
 from onoma.serving.service import Service
 from onoma.studio.api import Api
 from onoma.studio.door import PREFIX
+from onoma.studio.pulse import Pulse
 
 LINKS = (
     ("", "Play"),
@@ -34,12 +35,17 @@ class Studio:
     Attributes:
         app: the application, whose routes the pages ask like any client.
         service: what answers.
+        pulse: what the service measured in the last minutes.
         kept: made once: what it is called, to what it was made of and the thing.
     """
 
     app: FastAPI
     service: Service
     kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.service.metrics)
 
     def once(self, name: str, make: Callable[[], Any], of: object = None) -> Any:
         """Something made at the first call, and again when what it was made of is another.

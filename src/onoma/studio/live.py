@@ -6,7 +6,8 @@ import time
 from datetime import datetime
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 
 from onoma.errors import OnomaError
 from onoma.evaluation.report_page import Markup, bar, cards, esc, number, table
@@ -20,7 +21,8 @@ _LISTED = 12
 _KINDS = {"popular": "what many choose", "neighbours": "likeness, for new items"}
 _STAGES = {
     "wait": "waiting for a batch", "prepare": "history and masks", "model": "the model",
-    "format": "titles and names", "search": "searching", "store": "keeping events",
+    "format": "titles and names", "search": "searching", "explain": "reasons",
+    "chat": "dialogue", "store": "keeping events",
 }  # fmt: skip
 
 
@@ -73,7 +75,7 @@ class _Live:
         if upto != self._seen:
             store = self._service.store
             after = max(0, upto - _LISTED)
-            self._events = await run.io_bound(store.events, after, _LISTED)
+            self._events = await run_in_threadpool(store.events, after, _LISTED)
             self._seen = upto
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from onoma.errors import OnomaError
@@ -29,7 +30,7 @@ def routes(studio: Studio) -> APIRouter:
 
     @router.get(f"{PREFIX}/map")
     async def markup() -> Response:
-        found = await run.io_bound(studio.once, "map", lambda: _map(studio))
+        found = await run_in_threadpool(studio.once, "map", lambda: _map(studio))
         return HTMLResponse(found)
 
     return router
@@ -58,7 +59,9 @@ async def page(visitor: Visitor) -> None:
         with box:
             element("p", "note", "The map is being drawn …")
         ui.run_javascript(f"onoma.load(getHtmlElement({box.id}), '{PREFIX}/map')")
-        use = await run.io_bound(visitor.studio.once, "health", lambda: _health(visitor.studio))
+        use = await run_in_threadpool(
+            visitor.studio.once, "health", lambda: _health(visitor.studio)
+        )
         drawn(use)
 
 
@@ -122,7 +125,7 @@ class _Landing:
         words = [word.strip() for word in (self._words.value or "").split(",") if word.strip()]
         view = self._visitor.studio.service.view
         try:
-            found = await run.io_bound(land, view, title, words)
+            found = await run_in_threadpool(land, view, title, words)
         except OnomaError as error:
             self._box.clear()
             with self._box:

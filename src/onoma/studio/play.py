@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 
 from onoma.studio.finder import Finder
 from onoma.studio.frame import Visitor, button, element, empty, frame, tried
@@ -106,16 +108,16 @@ class _Play:
             return
         ids = users["users"][0]["history"] if users["users"] else []
         self.count = users["users"][0]["interactions"] if users["users"] else 0
-        body = {
-            "user_id": self.user, "k": _K, "history": [item["item_id"] for item in self.laid],
-        }  # fmt: skip
+        laid = [item["item_id"] for item in self.laid]
+        body = {"user_id": self.user, "k": _K, "history": laid}
         found = await tried(self.answer, self.api.post("/v1/recommend", body))
         if found is None or asked != self.asked:
             return
         self.known = await self.described(ids[-_SHOWN:])
-        self.shared = prefixes(item["name"] for item in [*self.known, *self.laid])
-        self.had = [*ids, *body["history"]]
-        told = await run.io_bound(self.why.alike, self.had, [i["item_id"] for i in found["items"]])
+        self.shared = prefixes([item["name"] for item in [*self.known, *self.laid]])
+        self.had = [*ids, *laid]
+        answered = [item["item_id"] for item in found["items"]]
+        told = await run_in_threadpool(self.why.alike, self.had, answered)
         if asked != self.asked:
             return
         self._draw_history()
@@ -145,7 +147,7 @@ class _Play:
                     with element("li", "had"):
                         element("span", "title", item["title"] or item["item_id"])
                         draw(item["name"])
-                        button("close", "Take away", lambda _, item=item: self.take(item))
+                        button("close", "Take away", partial(self.take, item))
                 for item in reversed(self.known):
                     with element("li", "had known"):
                         element("span", "title", item["title"] or item["item_id"])
@@ -209,7 +211,7 @@ class _Play:
                 return
             with box:
                 element("p", "note", "Asking without each title in turn …")
-            parts = await tried(box, run.io_bound(self.why.parts, had, item["item_id"]))
+            parts = await tried(box, run_in_threadpool(self.why.parts, had, item["item_id"]))
             if parts is None:
                 return
             box.clear()

@@ -9,14 +9,16 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from onoma.comparison import comparison
 from onoma.errors import OnomaError
 from onoma.evaluation.comparison_page import comparison_sections
 from onoma.evaluation.report import curves_section, headline, read_log, report_of
-from onoma.evaluation.report_page import number, page as whole_page
+from onoma.evaluation.report_page import number
+from onoma.evaluation.report_page import page as whole_page
 from onoma.run import open_run
 from onoma.studio.door import PREFIX
 from onoma.studio.frame import Studio, Visitor, drawn, element, empty, frame, tried
@@ -37,7 +39,7 @@ def routes(studio: Studio) -> APIRouter:
     @router.get(f"{PREFIX}/report/{{name}}")
     async def report(name: str) -> Response:
         try:
-            text = await run.io_bound(lambda: report_of(inside(folder_of(studio), name)))
+            text = await run_in_threadpool(lambda: report_of(inside(folder_of(studio), name)))
         except OnomaError as error:
             return HTMLResponse(whole_page("No report", str(error), []), 404)
         return HTMLResponse(text)
@@ -82,7 +84,8 @@ class _Runs:
         self._list.clear()
         with self._list:
             if not entries:
-                empty("There is no run here.", f"onoma run RECIPE --data DIR --out {self._folder}/…")
+                hint = f"onoma run RECIPE --data DIR --out {self._folder}/…"
+                empty("There is no run here.", hint)
                 return
             with element("div", "wide"), element("table", "runs"):
                 with element("thead"), element("tr"):
@@ -96,7 +99,7 @@ class _Runs:
 
     async def _read(self) -> list[Entry]:
         self._visitor.check()
-        return await run.io_bound(shelf, self._folder)
+        return await run_in_threadpool(shelf, self._folder)
 
     def _row(self, entry: Entry) -> None:
         async def show() -> None:
@@ -156,7 +159,7 @@ class _Runs:
 
         async def checked() -> tuple[dict[str, Any], str]:
             self._visitor.check()
-            return await run.io_bound(work)
+            return await run_in_threadpool(work)
 
         found = await tried(self._compared, checked())
         if found is None:
@@ -182,7 +185,7 @@ class _Runs:
 
         async def checked() -> tuple[str, str]:
             self._visitor.check()
-            return await run.io_bound(work)
+            return await run_in_threadpool(work)
 
         found = await tried(self._detail, checked())
         if found is None:
@@ -244,5 +247,3 @@ def _took(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{int(seconds) // 60} min"
-
-

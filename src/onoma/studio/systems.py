@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
+from starlette.concurrency import run_in_threadpool
 
 from onoma.evaluation.report_page import cards, esc, table
 from onoma.studio.frame import Visitor, element, empty, frame
@@ -18,7 +19,7 @@ async def page(visitor: Visitor) -> None:
     """Draw the page."""
     said = "The published systems that Onoma is to cover, each a recipe of shared parts."
     with frame(visitor, "systems", "Systems", said):
-        rows = await run.io_bound(visitor.studio.once, "systems", _rows, "systems")
+        rows = await run_in_threadpool(visitor.studio.once, "systems", _rows, "systems")
         ready = sum(row["status"] == "ready" for row in rows)
         measured = sum(bool(row.get("measured")) for row in rows)
         ui.html(
@@ -84,7 +85,7 @@ def _row(row: Mapping[str, Any]) -> str:
         f'<span class="kind">{esc(row["kind"])}</span>'
         f'<span class="figures">{esc(figures)}</span><span class="tag {status}">{status}</span>'
     )
-    parts = [f'<p>{esc(row["paper"])}</p>']
+    parts = [f"<p>{esc(row['paper'])}</p>"]
     if row.get("recipe"):
         parts.append(f"<p><code>onoma run {esc(row['recipe'])} --data DIR</code></p>")
     if row.get("command"):
@@ -109,6 +110,4 @@ def _row(row: Mapping[str, Any]) -> str:
         parts.append(f"<h3>Published</h3>{table(['', 'figures'], shown)}")
     if not row.get("measured") and not shown:
         parts.append('<p class="note">Nothing was measured yet.</p>')
-    return (
-        f"<details><summary>{head}</summary><div class=\"inner\">{''.join(parts)}</div></details>"
-    )
+    return f'<details><summary>{head}</summary><div class="inner">{"".join(parts)}</div></details>'
