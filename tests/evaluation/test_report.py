@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from onoma.errors import OnomaError
-from onoma.evaluation.report import write_comparison, write_report
+from onoma.evaluation.comparison_page import write_comparison
+from onoma.evaluation.report import write_report
 from onoma.evaluation.report_page import Dot, dot_chart, line_chart
 
 HOSTILE = "<script>alert(1)</script> & \"x\" 'y'"

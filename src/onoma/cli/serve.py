@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -49,8 +50,11 @@ def serve(
         bool, typer.Option("--require-keys", help="Ask for keys on loopback too.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No access log.")] = False,
+    studio: Annotated[
+        bool, typer.Option(help="The studio under /studio; it needs a single process.")
+    ] = True,
 ) -> None:
-    """Answer over HTTP."""
+    """Answer over HTTP, with the studio beside it."""
     if not (path / "recipe.yaml").is_file():
         raise OnomaError("not a run directory (no recipe.yaml)", where=str(path))
     try:
@@ -69,7 +73,19 @@ def serve(
     if host_name:
         options = options.model_copy(update={"hosts": (*options.hosts, *host_name)})
     typer.echo(f"http://{host}:{port}/v1  (store {options.store})", err=True)
-    start(options)
+    if not studio:
+        start(options)
+        return
+    if workers > 1:
+        typer.echo("no studio: it needs --workers 1", err=True)
+        start(options)
+        return
+    if find_spec("nicegui") is None:
+        typer.echo("no studio: nicegui is not installed (pip install 'onoma[serve]')", err=True)
+        start(options)
+        return
+    typer.echo(f"http://{host}:{port}/studio", err=True)
+    start(options, "onoma.studio.mount:from_environment")
 
 
 def refresh(

@@ -40,19 +40,28 @@ def write_report(folder: str | Path) -> Path:
         OnomaError: no readable ``metrics.json``.
     """
     folder = Path(folder)
+    target = folder / "report.html"
+    write_text(report_of(folder), target)
+    return target
+
+
+def report_of(folder: Path) -> str:
+    """The page of a run directory, read anew from the files that :func:`write_report` names.
+
+    Raises:
+        OnomaError: no readable ``metrics.json``.
+    """
     metrics = _json(folder / "metrics.json")
     if not isinstance(metrics, dict):
         raise OnomaError("no readable metrics.json", where=str(folder), fix="Run the recipe first")
     examples = _json(folder / "examples.json")
     recipe = folder / "recipe.yaml"
     text = recipe.read_text("utf-8") if recipe.is_file() else ""
-    rows = _log(folder / "log.jsonl")
-    target = folder / "report.html"
+    rows = read_log(folder / "log.jsonl")
     names = _json(folder / "names.json")
     whole = isinstance(names, dict) and {"titles", "codes", "n_items"} <= set(names)
     users = examples if isinstance(examples, list) else []
-    write_text(render(metrics, rows, users, text, names if whole else None), target)
-    return target
+    return render(metrics, rows, users, text, names if whole else None)
 
 
 def render(
@@ -76,12 +85,12 @@ def render(
         title,
         subtitle,
         [
-            _headline(metrics),
+            headline(metrics),
             _against(metrics),
-            _curves(log),
+            curves_section(log),
             _every_metric(metrics),
             _slices(metrics),
-            _health(_map(metrics, "health")),
+            health_section(_map(metrics, "health")),
             names_section(names) if names else "",
             _examples(examples),
             _small_print(metrics, recipe),
@@ -90,54 +99,8 @@ def render(
     )
 
 
-def write_comparison(result: Mapping[str, Any], path: str | Path) -> Path:
-    """The page of ``onoma compare``.
-
-    Args:
-        result: what :func:`onoma.cli.compare.comparison` returns.
-        path: the file to write.
-    """
-    parts = []
-    for key, rows in result["metrics"].items():
-        dots = [
-            Dot(row["run"], row["difference"], row["low"], row["high"], ours=True)
-            for row in rows[1:]
-        ]
-        lines = [
-            [
-                row["run"],
-                number(row["mean"]),
-                *(
-                    [
-                        f"{row['difference']:+.4f}",
-                        f"{row['low']:+.4f} to {row['high']:+.4f}",
-                        number(row["p"], 4),
-                        number(row["p_holm"], 4),
-                    ]
-                    if "p" in row
-                    else ["baseline", "", "", ""]
-                ),
-            ]
-            for row in rows
-        ]
-        head = ["run", key, "difference", "95 % interval", "p", "p (Holm)"]
-        chart = dot_chart(f"{key}: difference to {rows[0]['run']}", dots, zero=True)
-        parts.append(section(key, f'<div class="pair">{chart}</div><br>', table(head, lines)))
-    seeds = [
-        [f"{r['recipe']}, {r['metric']}", r["seeds"], number(r["mean"]),
-         f"{number(r['low'])} to {number(r['high'])}"]
-        for r in result.get("seeds", [])
-    ]  # fmt: skip
-    parts.append(
-        section("Over seeds", table(["recipe", "seeds", "mean", "95 % interval (Student)"], seeds))
-    )
-    subtitle = f"{result['cases']:,} cases; {result['test']}"
-    path = Path(path)
-    write_text(page(f"Runs on {result['dataset']}", subtitle, parts), path)
-    return path
-
-
-def _headline(metrics: Mapping[str, Any]) -> str:
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The cards at the head of a report."""
     test, data, seconds = (_map(metrics, name) for name in ("test", "dataset", "seconds"))
     k = _cut(test)
     entries = []
@@ -234,7 +197,9 @@ def _slices(metrics: Mapping[str, Any]) -> str:
     return section("Where it works", table(head, rows))
 
 
-def _curves(log: Sequence[Mapping[str, Any]]) -> str:
+def curves_section(log: Sequence[Mapping[str, Any]]) -> str:
+    """Training loss and validation figures by epoch, from the rows of ``log.jsonl``."""
+
     def points(key: str) -> list[tuple[float, float]]:
         return [(row["epoch"], row[key]) for row in log if _is(row.get("epoch"), row.get(key))]
 
@@ -247,7 +212,8 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> str:
     return section("Training", f'<div class="pair">{charts}</div>' if charts else "", note=note)
 
 
-def _health(health: Mapping[str, Any]) -> str:
+def health_section(health: Mapping[str, Any]) -> str:
+    """Use of the codes of an index, from its health report."""
     levels = health.get("levels") or []
     rows = [
         [
@@ -378,7 +344,7 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a last line cut off by a crash is left out."""
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:

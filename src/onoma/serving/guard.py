@@ -19,7 +19,7 @@ from onoma.serving.problems import problem
 _log = logging.getLogger("onoma.access")
 _errors = logging.getLogger("onoma.errors")
 _PIECES = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_PUBLIC = ("/health/live", "/health/ready")
+_PUBLIC = ("/health/live", "/health/ready", "/studio/login")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -184,4 +184,5 @@ def _named(host: bytes, hosts: tuple[str, ...]) -> bool:
 
 def _route(scope: Any) -> str:
     """The pattern of the path, which holds nobody's id."""
-    return getattr(scope.get("route"), "path", "unmatched")
+    inside = "/studio" if scope["path"].startswith("/studio/") else "unmatched"
+    return getattr(scope.get("route"), "path", inside)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,11 +20,17 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2500, 10_000)
 _SECONDS = tuple(ms / 1000 for ms in _MS)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_RECENT = 60
+Request = tuple[float, str, int, float]  # Unix seconds, route, status, seconds taken
 STAGES = ("wait", "prepare", "model", "format", "search", "explain", "chat", "store")
 
 
 class Metrics:
-    """What one process measures; with several, the files of all are added up."""
+    """What one process measures; with several, the files of all are added up.
+
+    Attributes:
+        recent: the latest requests of this process.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -51,6 +59,7 @@ class Metrics:
             "onoma_items", "Items that may be answered.", registry=r, multiprocess_mode="mostrecent"
         )
         self.swaps = Counter("onoma_model_swaps_total", "Models put in place.", registry=r)
+        self.recent: deque[Request] = deque(maxlen=_RECENT)
         self._by_route: dict[tuple[str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
 
@@ -60,6 +69,7 @@ class Metrics:
         if key not in self._by_route:
             self._by_route[key] = self._requests.labels(route, str(status))
             self._times[route] = self._seconds.labels(route)
+        self.recent.append((time.time(), route, status, seconds))
         self._by_route[key].inc()
         self._times[route].observe(seconds)
 

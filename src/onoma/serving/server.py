@@ -61,8 +61,13 @@ class Patient(HttpToolsProtocol):
             self.transport.close()
 
 
-def serve(options: Options) -> None:
+def serve(options: Options, factory: str = "onoma.serving.app:from_environment") -> None:
     """Serve until stopped.
+
+    Args:
+        options: see :class:`Options`.
+        factory: what makes the application in each process; it reads the options from the
+            environment.
 
     Raises:
         OnomaError: off loopback without a key in the store; or the run or the store cannot be
@@ -75,7 +80,7 @@ def serve(options: Options) -> None:
     if options.workers > 1:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="onoma-metrics-")
     uvicorn.run(
-        "onoma.serving.app:from_environment",
+        factory,
         factory=True,
         host=options.host,
         port=options.port,
