@@ -14,7 +14,7 @@ from onoma.evaluation.report_page import Markup, bar, cards, esc, number, table
 from onoma.serving.service import Service
 from onoma.serving.store import Event
 from onoma.studio.frame import Visitor, element, failed, frame
-from onoma.studio.pulse import EVERY, Pulse, Reading, spark
+from onoma.studio.pulse import COUNTED, EVERY, Pulse, Reading, spark
 
 _WINDOW = 60.0  # seconds
 _LISTED = 12
@@ -180,7 +180,7 @@ def _requests(service: Service) -> str:
     rows = [
         [Markup(f"{clock(at)} {esc(route)}"), str(status), ms(seconds)]
         for at, route, status, seconds in reversed(service.metrics.recent)
-        if route != "/studio"
+        if route.startswith(COUNTED)
     ][:_LISTED]
     if not rows:
         return _nothing("No request yet.")

@@ -15,7 +15,7 @@ from onoma.serving.metrics import Metrics
 EVERY = 2.0  # seconds between readings
 KEPT = 150  # readings
 K = TypeVar("K")
-_OWN = "/studio"  # requests of the pages themselves are not counted
+COUNTED = ("/v1", "/health", "/metrics", "/openapi")  # not the pages and what they are made of
 
 
 @dataclass
@@ -112,7 +112,7 @@ def read(metrics: Metrics) -> Reading:
     for family in metrics.registry.collect():
         for sample in family.samples:
             labels, value = sample.labels, sample.value
-            if labels.get("route") == _OWN:
+            if not labels.get("route", "/v1").startswith(COUNTED):
                 continue
             if sample.name == "onoma_requests_total":
                 out.requests[labels["route"], labels["status"]] = value

@@ -138,12 +138,14 @@ class _Runs:
         else:
             self._button.props["disabled"] = True
         self._button.update()
-        said = f"base: {self._ticked[0]}; against it: {', '.join(self._ticked[1:])}"
+        said = "Tick two or more."
+        if len(self._ticked) > 1:
+            said = f"base: {self._ticked[0]}; against it: {', '.join(self._ticked[1:])}"
         if len(self._ticked) > _MOST:
             said = f"At most {_MOST} at once."
         self._told.clear()
         with self._told:
-            ui.label(said if len(self._ticked) > 1 else "Tick two or more.").classes("text")
+            ui.label(said).classes("text")
 
     async def _compare(self) -> None:
         names = list(self._ticked)
