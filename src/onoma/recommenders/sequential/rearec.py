@@ -99,7 +99,7 @@ class ReaRecModule(IdModule):
             flat = s.flatten ** (s.steps - step)
             loss = loss + self._flattened(clean[:, step], targets, table, flat)
         if steps.shape[1] > 1 and len(some) > 1:
-            some = some.unique()  # a row drawn twice would be its own negative
+            some = torch.unique(some)  # a row drawn twice would be its own negative
             for step in range(1, s.steps + 1):
                 near = contrast(clean[some, step], steps[some, 1, step])
                 loss = loss + s.contrast * near / s.steps
