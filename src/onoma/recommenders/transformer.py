@@ -255,13 +255,9 @@ class NextItem:
         items, following = items.to(where), following.to(where)
         table = module.table()
         with autocast(where.type):
-            states = self.states(batch, items, table)
+            states = module.states(items, table)
         known = following != module.n_items
         return module.loss(*even(states[known].float(), following[known]), table)
-
-    def states(self, batch: NDArray[np.int64], items: Tensor, table: Tensor) -> Tensor:
-        """float[b, l, d] of int64[b, l] inputs."""
-        return self.owner.module.states(items, table)
 
     def validate(self) -> float:
         self.owner._table = None

@@ -91,6 +91,7 @@ class HSTU(IdRecommender):
     """
 
     name = "hstu"
+    reads = frozenset({"history", "times"})
     settings_type = HSTUSettings
     module_type = HSTUModule
     module: HSTUModule
