@@ -313,7 +313,7 @@ def _attend(
     far = far.view(n, groups, b, each, longest).transpose(1, 2)
     near = (q @ said[0].to(q.dtype).transpose(3, 4)).float()
     share = torch.cat([far, near], dim=-1).softmax(-1).to(q.dtype)
-    far, near = share.split([longest, near.shape[-1]], dim=-1)
+    far, near = share[..., :longest], share[..., longest:]
     far = far.transpose(1, 2).reshape(n, groups, b * each, longest) @ read[1].to(q.dtype)
     mixed = far.view(n, groups, b, each, d).transpose(1, 2) + near @ said[1].to(q.dtype)
     return mixed.reshape(n, b, heads * d)
