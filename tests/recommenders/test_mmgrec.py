@@ -21,7 +21,7 @@ def mmgrec(**settings):
     }
     return MMGRec(
         width=16, layers=2, heads=2, head_width=8, inner=32, relation=4, batch=32,
-        train={"epochs": 30, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10},
+        train={"epochs": 80, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10},
         quiet=True, **settings,
     )  # fmt: skip
 

@@ -71,6 +71,27 @@ class TestLCRec(Conformance):
         return lcrec()
 
 
+def small(model, **settings):
+    settings = {"index": {"method": "independent"}, "train": QUICK, **settings}
+    return model(
+        quiet=True, width=32, layers=1, heads=2, inner=64, vocabulary=400, **settings
+    )  # fmt: skip
+
+
+class TestMender(Conformance):
+    tolerance = 0.06
+
+    def make(self):
+        return small(Mender)
+
+
+class TestRecSysLLM(Conformance):
+    tolerance = 0.06
+
+    def make(self):
+        return small(RecSysLLM, families={"blank": 2, "sequential": 1})
+
+
 @pytest.fixture(scope="module")
 def reviewed():
     """A log with ratings that depend on the item, and reviews that praise its colour."""
@@ -343,10 +364,9 @@ def test_blanks_hold_what_was_taken_out():
 
 
 def test_records_are_trained_on(reviewed):
-    settings = {"families": {"blank": 2, "sequential": 1}, "width": 32, "layers": 1, "heads": 2}
     train = {**QUICK, "epochs": 2, "valid_every": 2}
-    model = RecSysLLM(quiet=True, inner=64, vocabulary=400, train=train, **settings,
-                      index={"method": "independent"}).fit(reviewed)  # fmt: skip
+    families = {"blank": 2, "sequential": 1}
+    model = small(RecSysLLM, families=families, train=train).fit(reviewed)
     mixture = Mixture(model, reviewed)
     asked = [q for b in mixture.plan(0, 0) for q in mixture.questions(b)]
     records = [q for q in asked if q.written]
@@ -363,10 +383,7 @@ def test_records_are_trained_on(reviewed):
 
 
 def test_a_preference_changes_the_answer(reviewed):
-    model = Mender(
-        quiet=True, width=32, layers=1, heads=2, inner=64, vocabulary=400, train=QUICK,
-        index={"method": "independent"},
-    ).fit(reviewed)  # fmt: skip
+    model = small(Mender).fit(reviewed)
     requests = Requests.of(reviewed.test).slice(0, 5)
     plain = model.recommend(requests, 10)
     none = model.preferring(requests, [""] * 5)
