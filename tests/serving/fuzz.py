@@ -1,8 +1,8 @@
 """What schemathesis must know to write valid filters: SCHEMATHESIS_HOOKS=tests/serving/fuzz.py.
 
     onoma serve RUN --port 8123 --quiet &
-    SCHEMATHESIS_HOOKS=tests/serving/fuzz.py \
-        st run http://127.0.0.1:8123/openapi.json --checks all -n 300
+    SCHEMATHESIS_HOOKS=tests/serving/fuzz.py st --config-file tests/serving/schemathesis.toml \
+        run http://127.0.0.1:8123/openapi.json --checks all --phases fuzzing -n 400
 """
 
 import schemathesis
