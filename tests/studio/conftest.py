@@ -26,11 +26,18 @@ SMALL = [
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The real program with its studio, over a tiny flagship beside a Markov model."""
-    folder = tmp_path_factory.mktemp("studio")
-    run(Recipe.load("flagship", SMALL), "packaged:movielens", folder / "tiny", quiet=True)
-    run(Recipe.load("markov"), "packaged:movielens", folder / "markov", quiet=True)
-    made = Program(folder / "tiny", folder / "store.db")
+def markov(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is fitted at once."""
+    path = tmp_path_factory.mktemp("studio") / "markov"
+    run(Recipe.load("markov"), "packaged:movielens", path, quiet=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def program(markov: Path) -> Iterator[Program]:
+    """The real program with its studio, over a tiny flagship beside the Markov model."""
+    tiny = markov.with_name("tiny")
+    run(Recipe.load("flagship", SMALL), "packaged:movielens", tiny, quiet=True)
+    made = Program(tiny, markov.with_name("store.db"))
     yield made
     made.kill()

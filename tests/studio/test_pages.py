@@ -99,3 +99,43 @@ def test_a_dialogue_goes_on(visit: Any) -> None:
     page.wait_for_function("document.querySelectorAll('.theirs').length === 2")
     page.wait_for_function("!document.querySelectorAll('.theirs')[1].innerText.startsWith('…')")
     assert page.locator(".theirs").nth(1).inner_text() and not wrong
+
+
+def test_lists_are_walked_by_the_keyboard(visit: Any) -> None:
+    page, wrong = visit("")
+    page.wait_for_selector(".answer")
+    page.keyboard.press("/")
+    page.keyboard.type("star wars")
+    page.wait_for_selector(".pick >> nth=2")
+    titles = page.locator(".pick .title").all_inner_texts()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".had .title")
+    assert page.locator(".had .title").first.inner_text() == titles[1] and not wrong
+
+
+def test_one_goes_on_from_a_recommendation_and_from_a_neighbour(visit: Any) -> None:
+    page, wrong = visit("")
+    title = page.locator(".answer .title").first.inner_text()
+    page.locator(".answer .title").first.click()
+    page.wait_for_selector(".had .title")
+    assert page.locator(".had .title").first.inner_text() == title
+    names, errors = visit("names")
+    names.locator(".finder input").first.fill("toy story")
+    names.wait_for_selector(".finder .pick")
+    names.locator(".finder .pick").first.click()
+    names.wait_for_selector(".chosen")
+    beside = names.locator(".panel").first.locator(".pick .title").first
+    title = beside.inner_text()
+    beside.click()
+    names.wait_for_function(
+        "title => document.querySelector('.chosen .title').innerText === title", arg=title
+    )
+    assert not wrong and not errors
+
+
+def test_a_page_that_is_not_there_says_so(browser: Any, program: Program) -> None:
+    page = browser.new_page()
+    answer = page.goto(f"http://127.0.0.1:{program.port}/studio/nothing")
+    assert answer.status == 404 and "Nothing is here" in page.inner_text("h1")
+    page.close()

@@ -129,7 +129,10 @@ def frame(visitor: Visitor, here: str, title: str, said: str) -> Iterator[None]:
     with element("main", id="page", tabindex="-1"):
         element("h1", "", title)
         element("p", "sub", said)
-        yield
+        try:
+            yield
+        except OnomaError as error:
+            failed(error)
 
 
 def element(tag: str, classes: str = "", text: str | None = None, **props: Any) -> ui.element:

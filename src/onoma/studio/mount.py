@@ -10,7 +10,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from nicegui import app as pages
 from nicegui import background_tasks, ui
+from starlette.responses import HTMLResponse, Response
 
+from onoma.evaluation.report_page import Markup
+from onoma.evaluation.report_page import page as whole_page
 from onoma.serving.app import ENVIRONMENT, create_app
 from onoma.serving.options import Options
 from onoma.studio import chat, door, live, names, play, runs, systems
@@ -39,6 +42,7 @@ def mount(app: FastAPI) -> Studio:
     app.include_router(door.routes(service.options, service.keys, sessions))
     app.include_router(names.routes(studio))
     app.include_router(runs.routes(studio))
+    pages.exception_handler(404)(_missing)
     for path, (title, draw) in PAGES.items():
         ui.page(path, title=f"{title} · Onoma", response_timeout=20)(_page(studio, draw))
     ui.run_with(
@@ -69,6 +73,11 @@ def _page(studio: Studio, draw: Callable[[Visitor], Any]) -> Callable[[Request],
         await draw(Visitor.of(studio, request))
 
     return shown
+
+
+async def _missing(request: Request, _: Exception) -> Response:
+    back = Markup(f'<p><a href="{PREFIX}/">To the first page</a></p>')
+    return HTMLResponse(whole_page("Nothing is here", "The studio has no such page.", [back]), 404)
 
 
 _ICON = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +24,8 @@ from onoma.studio.landing import land
 from onoma.studio.tokens import draw, prefixes
 
 _ALIKE = 8
+
+Choose = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def routes(studio: Studio) -> APIRouter:
@@ -101,7 +105,7 @@ class _Neighbours:
                 element("h3", "", head)
                 if not rows:
                     element("p", "note", "None.")
-                _listed(rows, shared)
+                _listed(rows, shared, self.show)
 
 
 class _Landing:
@@ -114,6 +118,10 @@ class _Landing:
         self._title.on_value_change(self._show)
         self._words.on_value_change(self._show)
         self._box = element("div", aria_live="polite")
+        self._nothing()
+
+    def _nothing(self) -> None:
+        self._box.clear()
         with self._box:
             empty("No title is typed.", "Its name and the items around it stand here.")
 
@@ -121,10 +129,12 @@ class _Landing:
         self._asked += 1
         asked, title = self._asked, (self._title.value or "").strip()[:500]
         if not title:
+            self._nothing()
             return
         words = [word.strip() for word in (self._words.value or "").split(",") if word.strip()]
         view = self._visitor.studio.service.view
         try:
+            self._visitor.check()
             found = await run_in_threadpool(land, view, title, words)
         except OnomaError as error:
             self._box.clear()
@@ -151,12 +161,21 @@ class _Landing:
                 _listed(rows, shared)
 
 
-def _listed(rows: list[dict[str, Any]], shared: set[tuple[int, ...]]) -> None:
+def _listed(
+    rows: list[dict[str, Any]], shared: set[tuple[int, ...]], choose: Choose | None = None
+) -> None:
+    """Items with their names; buttons where one may go on from them."""
     with element("ul", "rows"):
         for row in rows:
-            with element("li", "had"):
-                element("span", "title", row["title"] or row["item_id"])
-                draw(row["name"], shared)
+            with element("li"):
+                if choose is None:
+                    made = element("div", "had")
+                else:
+                    made = element("button", "pick", type="button")
+                    made.on("click", partial(choose, row))
+                with made:
+                    element("span", "title", row["title"] or row["item_id"])
+                    draw(row["name"], shared)
 
 
 def _map(studio: Studio) -> str:

@@ -140,7 +140,7 @@ class _Play:
                 if self.known or self.laid:
                     element("button", "quiet", "Start over", type="button").on("click", self.reset)
             if not self.known and not self.laid:
-                empty("Nothing here yet.", "Search for a title above and press Enter, or click it.")
+                empty("Nothing here yet.", "Search for a title, or click one that is recommended.")
                 return
             with element("ul", "rows"):
                 for item in reversed(self.laid):
@@ -186,7 +186,9 @@ class _Play:
         with element("li", "answer"):
             element("span", "place", str(place))
             with element("div", "middle"):
-                element("span", "title", item["title"] or item["item_id"])
+                title = element("button", "title", item["title"] or item["item_id"], type="button")
+                title.props["title"] = "Lay it into the history"
+                title.on("click", partial(self.lay, item))
                 with element("div", "line"):
                     draw(item["name"], self.shared)
                     meter = element("span", "meter", title=f"score {item['score']:.4f}")

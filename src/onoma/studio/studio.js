@@ -35,7 +35,7 @@ window.onoma = (function () {
   document.addEventListener("keydown", (event) => {
     const from = event.target;
     if (event.key === "/" && !from.closest("input,textarea")) {
-      const search = document.querySelector("main input");
+      const search = document.querySelector("#page input");
       if (search) { search.focus(); event.preventDefault(); }
       return;
     }
@@ -43,13 +43,14 @@ window.onoma = (function () {
     if (!step) return;
     const list = from.closest(".rows");
     if (list) {
-      const all = [...list.querySelectorAll("button.row")], at = all.indexOf(from.closest("li").querySelector("button.row"));
+      const all = [...list.querySelectorAll("button.pick")];
+      const at = all.indexOf(from.closest("li").querySelector("button.pick"));
       const next = all[at + step];
       if (next) next.focus();
       else if (step < 0) list.parentElement.querySelector("input")?.focus();
       event.preventDefault();
     } else if (step > 0 && from.matches("input")) {
-      const first = from.closest(".finder")?.querySelector(".rows button.row");
+      const first = from.closest(".finder")?.querySelector(".rows button.pick");
       if (first) { first.focus(); event.preventDefault(); }
     }
   });
