@@ -89,7 +89,7 @@ class _Runs:
                 return
             with element("div", "wide"), element("table", "runs"):
                 with element("thead"), element("tr"):
-                    for head in ("run", "data", "ndcg", "95 % interval", "recall", "training",
+                    for head in ("run", "ndcg", "95 % interval", "recall", "data", "training",
                                  "parameters", "written"):  # fmt: skip
                         element("th", "", head, scope="col")
                 with element("tbody"):
@@ -122,7 +122,7 @@ class _Runs:
                 span = f"{entry.low:.4f} to {entry.high:.4f}"
             written = datetime.fromtimestamp(entry.written).strftime("%Y-%m-%d %H:%M")
             for text in (
-                entry.data, number(entry.ndcg), span, number(entry.recall), _took(entry.seconds),
+                number(entry.ndcg), span, number(entry.recall), entry.data, _took(entry.seconds),
                 number(entry.parameters), written,
             ):  # fmt: skip
                 element("td", "", text)
