@@ -17,7 +17,7 @@ from onoma.dataset import split
 from onoma.dataset.load import load
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender, Requests
-from onoma.registry import recommender
+from onoma.recommenders.registry import recommender
 
 
 def milliseconds(model: Recommender, asked: Requests) -> float:

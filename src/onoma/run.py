@@ -19,7 +19,7 @@ from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe
 from onoma.recommenders.base import TIES, Recommender, Requests
-from onoma.registry import recommender as recommender_class
+from onoma.recommenders.registry import recommender as recommender_class
 
 FORMAT = 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conformance import Conformance
 
-from onoma.registry import RECOMMENDERS
+from onoma.recommenders.registry import RECOMMENDERS
 
 
 def test_every_registered_recommender_inherits_the_suite():
