@@ -80,3 +80,11 @@ def write_csv(frame: pl.DataFrame, path: str | Path) -> None:
     """Write a table as CSV with a header in one step."""
     with replacing(Path(path)) as beside:
         frame.write_csv(beside)
+
+
+def cache_folder() -> Path:
+    """What can be computed or fetched again: ``ONOMA_CACHE``, or ``onoma`` among the user's caches."""
+    if known := os.environ.get("ONOMA_CACHE"):
+        return Path(known)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "onoma"
