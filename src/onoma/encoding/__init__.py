@@ -20,6 +20,7 @@ ENCODERS: dict[str, str] = {
     "als": "onoma.encoding.als:ALS",
     "joined": "onoma.encoding.joined:Joined",
     "smoothed": "onoma.encoding.smoothed:Smoothed",
+    "shuffled": "onoma.encoding.shuffled:Shuffled",
 }
 
 __all__ = ["ENCODERS", "Encoder", "LogEncoder", "TextEncoder", "build", "cached"]

@@ -35,6 +35,7 @@ class SequenceBatches:
         self.tokens, self.length = tokens, length
         places = windows(Ragged(sequences.offsets, np.arange(len(sequences.values))), length)
         self.windows = Ragged(places.offsets, sequences.values[places.values])
+        self.owners = sequences.rows()[places.values[places.offsets[:-1]]]  # of every window
         self.when = None if times is None else Ragged(places.offsets, times[places.values])
 
     def plan(self, seed: int, epoch: int) -> list[NDArray[np.int64]]:

@@ -87,12 +87,17 @@ class TrainedRecommender(Recommender):
     def fit(self, split: Split) -> Self:
         """Train; validation picks the weights."""
         torch.manual_seed(self.seed)
+        self.forget()
         self.module = self._build(split).to(device())
         trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
         self.training = trainer.fit(self.module, self.module.noise, self._task(split))
         self.training["history"] = trainer.history
         self.seconds["train"] = self.training["seconds"]
+        self.forget()
         return self
+
+    def forget(self) -> None:  # noqa: B027 - most keep nothing
+        """Drop what was computed once from weights that have changed since."""
 
     def _with_tensors(self, tensors: dict[str, Tensor], items: int) -> Self:
         """A copy whose module has other parameters and buffers, by name; this one stays.

@@ -117,12 +117,9 @@ class TransformerRecommender(TrainedRecommender):
         """What is trained on."""
         return NextItem(self, split)
 
-    def fit(self, split: Split) -> Self:
-        """Train on every position of every training sequence; validation picks the weights."""
+    def forget(self) -> None:
+        """Drop the item table."""
         self._table = None
-        super().fit(split)
-        self._table = None
-        return self
 
     @torch.no_grad()
     def last_states(self, history: Ragged, times: Ragged | None = None) -> Tensor:
@@ -260,10 +257,14 @@ class NextItem:
         return module.loss(*even(states[known].float(), following[known]), table)
 
     def validate(self) -> float:
-        self.owner._table = None
+        self.owner.forget()
         figure = validation_ndcg(self.owner, self.split.valid, mode=self.owner.judged_in)
-        self.owner._table = None
+        self.owner.forget()
         return figure
+
+    def users(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64[rows], the user of every window of a batch."""
+        return self.batches.owners[batch]
 
 
 def even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from onoma.dataset import Dataset, Ragged, Split
-from onoma.errors import OnomaError
 from onoma.neural.device import autocast, device
 from onoma.neural.noise import Dropout, Noise
-from onoma.neural.trainer import Trainer, TrainSettings
-from onoma.recommenders.base import Recommender, Requests
+from onoma.neural.trainer import Task, TrainSettings
+from onoma.recommenders.base import Requests
 from onoma.recommenders.inputs import Entry
-from onoma.recommenders.storage import read_model, save_model
+from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
 
 
@@ -44,7 +43,7 @@ class MultVAESettings(BaseModel):
     batch: int = Field(default=256, ge=1)
 
 
-class MultVAEModule(nn.Module):
+class MultVAEModule(TrainedModule):
     """Profile to a normal in latent space, and back to logits over the catalogue."""
 
     def __init__(self, n_items: int, settings: MultVAESettings) -> None:
@@ -73,7 +72,7 @@ class MultVAEModule(nn.Module):
         return self.out(torch.tanh(self.decode(mean))), divergence
 
 
-class MultVAE(Recommender):
+class MultVAE(TrainedRecommender):
     """Variational autoencoder with a multinomial likelihood (Liang et al., WWW 2018).
 
     A history is a set, divided by its length as a vector; order and repeats are not read. The
@@ -89,6 +88,8 @@ class MultVAE(Recommender):
     """
 
     name = "multvae"
+    module: MultVAEModule
+    settings: MultVAESettings
 
     def __init__(
         self,
@@ -99,35 +100,22 @@ class MultVAE(Recommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        self.settings = MultVAESettings(**settings)
-        self.train = TrainSettings.model_validate(train or {})
-        self.seed, self.quiet = seed, quiet
-        self.folder = Path(folder) if folder else None
-        self.training: dict[str, Any] = {}
-        self.seconds: dict[str, float] = {}
-        self.module: MultVAEModule
+        super().__init__(
+            MultVAESettings(**settings),
+            TrainSettings.model_validate(train or {}),
+            seed,
+            folder,
+            quiet,
+        )
 
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """Pass seed, folder and quiet on to the class."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
+    def _build(self, split: Split) -> MultVAEModule:
+        return MultVAEModule(split.dataset.n_items, self.settings)
 
-    def fit(self, split: Split) -> Self:
-        """Train on whole training histories; validation picks the weights."""
-        torch.manual_seed(self.seed)
-        self.module = MultVAEModule(split.dataset.n_items, self.settings).to(device())
-        trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
-        self.training = trainer.fit(self.module, self.module.noise, _Completion(self, split))
-        self.training["history"] = trainer.history
-        self.seconds["train"] = self.training["seconds"]
-        return self
+    def _task(self, split: Split) -> Task:
+        return _Completion(self, split)
+
+    def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> MultVAEModule:
+        return MultVAEModule(dataset.n_items, self.settings)
 
     @torch.no_grad()
     def score(self, requests: Requests) -> Tensor:
@@ -151,40 +139,6 @@ class MultVAE(Recommender):
         logits, _ = self.module(vectors[:, :, 0].to(device()))
         out: Tensor = logits.float().cpu()
         return out
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``model.json``."""
-        arrays = {k.replace(".", "/"): v.cpu().numpy() for k, v in self.module.state_dict().items()}
-        record = {
-            "settings": self.settings.model_dump(),
-            "train": self.train.model_dump(mode="json"),
-            "seed": self.seed,
-        }
-        save_model(folder, self.name, record, arrays)
-
-    @classmethod
-    def load(cls, folder: str | Path, dataset: Dataset) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            OnomaError: a file is missing, damaged, of another recommender or of another catalogue.
-        """
-        record, arrays = read_model(folder, cls.name)
-        try:
-            model = cls(
-                **record["settings"], train=record["train"], seed=record["seed"], quiet=True
-            )
-            model.module = MultVAEModule(dataset.n_items, model.settings)
-            weights = {k.replace("/", "."): torch.from_numpy(v) for k, v in arrays.items()}
-            model.module.load_state_dict(weights)
-        except (RuntimeError, KeyError, TypeError, ValidationError) as error:
-            raise OnomaError(
-                "the weights do not fit the settings or this catalogue",
-                where=str(folder),
-                fix="Use the data the model was fitted on, or fit it again with onoma run",
-            ) from error
-        model.module.to(device()).eval()
-        return model
 
 
 def _profiles(history: Ragged, n_items: int) -> Tensor:
@@ -219,6 +173,10 @@ class _Completion:
         told = -(nn.functional.log_softmax(logits.float(), dim=1) * profile).sum(dim=1)
         weight = settings.beta * min(1.0, step / self.rising)
         return (told + weight * divergence.float()).mean()
+
+    def users(self, batch: tuple[int, NDArray[np.int64]]) -> NDArray[np.int64]:
+        """int64[rows], the user of every row of a batch."""
+        return batch[1]
 
     def validate(self) -> float:
         return validation_ndcg(self.owner, self.split.valid)

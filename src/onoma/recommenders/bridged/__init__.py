@@ -1,0 +1,1 @@
+"""Recommenders that learn from what a language model makes of texts, and answer without it."""
