@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from onoma.dataset import Split
-from onoma.dataset.files import replacing
+from onoma.dataset.files import cache_folder, replacing
 from onoma.encoding.base import Encoder
 from onoma.encoding.joined import Composite
 from onoma.errors import OnomaError
@@ -29,16 +27,8 @@ def cache_key(encoder: Encoder, split: Split) -> str:
     return hashlib.sha256(record.encode()).hexdigest()[:20]
 
 
-def folder() -> Path:
-    """Where vectors are kept: ``ONOMA_CACHE``, or ``onoma`` in the user's folder for caches."""
-    if known := os.environ.get("ONOMA_CACHE"):
-        return Path(known)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "onoma"
-
-
 def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
-    """The encoder's vectors, from :func:`folder` when they are there, computed and kept when not.
+    """The encoder's vectors, from the cache when they are there, computed and kept when not.
 
     Of an encoder made of others the parts are kept, one by one. A file that cannot be read is
     replaced; where none can be written, nothing is kept.
@@ -56,7 +46,7 @@ def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
     if isinstance(encoder, Composite):
         views = [cached(part, split) for part in encoder.parts]
         return _checked(encoder, encoder.join(views, split), split)
-    path = folder() / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
+    path = cache_folder() / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
     try:
         vectors = load_file(path)["vectors"]
         if vectors.ndim == 2 and len(vectors) == split.dataset.n_items:
