@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -79,11 +80,24 @@ class Meter:
     prices: Mapping[str, float] = field(default_factory=dict)
     total: Usage = field(default_factory=Usage)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _boxes: threading.local = field(default_factory=threading.local, repr=False)
 
     def add(self, usage: Usage) -> None:
         """Count one answer."""
         with self._lock:
             self.total = self.total + usage
+        for box in getattr(self._boxes, "open", ()):
+            box.append(usage)
+
+    @contextmanager
+    def counted(self, box: list[Usage]) -> Iterator[None]:
+        """Also put into ``box`` what this thread adds in the meantime."""
+        held: list[list[Usage]] = self._boxes.__dict__.setdefault("open", [])
+        held.append(box)
+        try:
+            yield
+        finally:
+            held[:] = [other for other in held if other is not box]
 
     def reset(self) -> Usage:
         """Start again from nothing; what had been counted."""

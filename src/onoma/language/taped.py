@@ -6,8 +6,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,28 +33,6 @@ Answer = dict[str, Any]
 
 # A timeout says nothing of the answer; every other fault comes again with the same question.
 LASTING = frozenset(BadAnswer.KINDS) - {"timeout"}
-
-
-@dataclass
-class _Tap(Meter):
-    """A meter that also tells what one thread counted in the meantime."""
-
-    _boxes: threading.local = field(default_factory=threading.local, repr=False)
-
-    def add(self, usage: Usage) -> None:
-        super().add(usage)
-        for box in getattr(self._boxes, "open", ()):
-            box.append(usage)
-
-    @contextmanager
-    def counted(self, box: list[Usage]) -> Iterator[None]:
-        """Put into ``box`` what this thread adds."""
-        held: list[list[Usage]] = self._boxes.__dict__.setdefault("open", [])
-        held.append(box)
-        try:
-            yield
-        finally:
-            held[:] = [other for other in held if other is not box]
 
 
 class Taped(LanguageModel):
@@ -114,17 +91,13 @@ class Taped(LanguageModel):
         super().__init__(header.prices)
         self.identity, self.context = header.model, header.context
         self._able = frozenset(header.able)
-        self.recorded = _Tap(dict(header.prices))
+        self.recorded = Meter(dict(header.prices))
         self._told: set[str] = set()  # keys that are in ``recorded``
         self._asked: dict[str, Future[Line]] = {}
         self._lock = threading.Lock()
-        self._source = _Tap()  # counts what an answer takes while it is given
-        if isinstance(model, Taped):
-            self.meter, self._source = model.meter, model.recorded
-        elif model is not None:
-            if not isinstance(model.meter, _Tap):
-                model.meter = _Tap(model.meter.prices, model.meter.total)
-            self.meter = self._source = model.meter
+        if model is not None:
+            self.meter = model.meter
+        self._source = spent(model) if model is not None else self.meter
 
     @property
     def able(self) -> frozenset[str]:  # type: ignore[override]
