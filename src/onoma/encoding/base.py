@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -65,6 +65,10 @@ class TextEncoder(Encoder):
 
     def __init__(self, fields: Sequence[str] = FIELDS) -> None:
         self.fields = tuple(fields)
+
+    def fit(self, texts: Sequence[str]) -> Self:
+        """Learn from texts before any is encoded; most encoders have learnt already."""
+        return self
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

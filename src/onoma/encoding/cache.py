@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from onoma.dataset import Split
 from onoma.dataset.files import cache_folder, replacing
-from onoma.encoding.base import Encoder
+from onoma.encoding.base import Encoder, TextEncoder
 from onoma.encoding.joined import Composite
 from onoma.errors import OnomaError
 
@@ -46,14 +47,44 @@ def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
     if isinstance(encoder, Composite):
         views = [cached(part, split) for part in encoder.parts]
         return _checked(encoder, encoder.join(views, split), split)
-    path = cache_folder() / f"{encoder.name}-{cache_key(encoder, split)}.safetensors"
+    return _kept(
+        f"{encoder.name}-{cache_key(encoder, split)}",
+        split.dataset.n_items,
+        lambda: _checked(encoder, encoder.encode(split), split),
+    )
+
+
+def cached_texts(encoder: TextEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The vectors of any texts, kept like those of a catalogue.
+
+    Args:
+        encoder: reads words; one that has to learn first learns from these texts.
+        texts: n texts.
+
+    Returns:
+        float32[n, dim], a zero row for an empty text.
+
+    Raises:
+        OnomaError: the encoder returned rows that are not finite or not one a text.
+    """
+    settings = json.dumps(encoder.settings(), sort_keys=True, default=str)
+    digest = hashlib.sha256(f"{_VERSION} {encoder.name} {settings}".encode())
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    name = f"{encoder.name}-texts-{digest.hexdigest()[:20]}"
+    return _kept(name, len(texts), lambda: _sound(encoder, encoder.fit(texts).encode_texts(texts)))
+
+
+def _kept(name: str, rows: int, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    path = cache_folder() / f"{name}.safetensors"
     try:
         vectors = load_file(path)["vectors"]
-        if vectors.ndim == 2 and len(vectors) == split.dataset.n_items:
+        if vectors.ndim == 2 and len(vectors) == rows:
             return vectors
     except (OSError, SafetensorError, KeyError):
         pass
-    vectors = _checked(encoder, encoder.encode(split), split)
+    vectors = compute()
     with suppress(OSError), replacing(path) as beside:
         save_file({"vectors": np.ascontiguousarray(vectors)}, beside)
     return vectors
@@ -65,6 +96,10 @@ def _checked(encoder: Encoder, vectors: NDArray[np.float32], split: Split) -> ND
             f"{vectors.shape} vectors for {split.dataset.n_items} items",
             where=f"encoder {encoder.name}",
         )
+    return _sound(encoder, vectors)
+
+
+def _sound(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(vectors).all():
         raise OnomaError("vectors that are not finite", where=f"encoder {encoder.name}")
     return np.asarray(vectors, dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -61,7 +61,7 @@ class TfIdf(TextEncoder):
         texts = item_texts(split.dataset.items, self.fields)
         return self.fit(texts).encode_texts(texts)
 
-    def fit(self, texts: Sequence[str]) -> TfIdf:
+    def fit(self, texts: Sequence[str]) -> Self:
         """Choose terms, weights and directions."""
         counts = self._counts(texts)
         known = counts.group_by("term").agg(pl.len().alias("df"))

@@ -20,6 +20,7 @@ RECOMMENDERS = {
     "lightgcn": "onoma.recommenders.collaborative.lightgcn:LightGCN",
     "alpharec": "onoma.recommenders.bridged.alpharec:AlphaRec",
     "llminit": "onoma.recommenders.bridged.llminit:LLMInit",
+    "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "bert4rec": "onoma.recommenders.sequential.bert4rec:BERT4Rec",
     "hstu": "onoma.recommenders.sequential.hstu:HSTU",
@@ -37,6 +38,8 @@ RECOMMENDERS = {
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "mender": "onoma.recommenders.text.mender:Mender",
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
+    "cascade": "onoma.recommenders.cascade:Cascade",
+    "likelihood-llm": "onoma.recommenders.language.likelihood:Likelihood",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 
