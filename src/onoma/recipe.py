@@ -44,6 +44,20 @@ class DataSection(_Section):
     test: float = Field(default=0.1, gt=0, lt=1)
 
 
+class CandidatesSection(_Section):
+    """A short list a case in place of the whole catalogue, for systems that cannot rank it all.
+
+    Attributes:
+        negatives: items beside the targets that the user never took.
+        drawn: ``uniform`` over the catalogue, or by ``popularity`` in training.
+        seed: of the draw; the same for all seeds of a recipe.
+    """
+
+    negatives: int = Field(default=19, ge=1)
+    drawn: Literal["uniform", "popularity"] = "uniform"
+    seed: int = 0
+
+
 class EvaluateSection(_Section):
     """What is measured.
 
@@ -54,12 +68,18 @@ class EvaluateSection(_Section):
         examples: users shown with titles in the report.
         modes: ways of answering that are measured, the first of which makes the headline; all of
             the recommender where not given.
+        cases: test and validation cases at most, drawn by a fixed seed; all where not given.
+        candidates: rank a short list a case; the whole catalogue where not given.
+        beside: recipes that are fitted on the same split and measured on the same cases.
     """
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
     mask_seen: bool = True
     examples: int = Field(default=8, ge=0)
     modes: tuple[str, ...] | None = Field(default=None, min_length=1)
+    cases: int | None = Field(default=None, ge=1)
+    candidates: CandidatesSection | None = None
+    beside: tuple[str, ...] = ()
 
 
 class Recipe(_Section):
@@ -126,11 +146,31 @@ class Recipe(_Section):
             ) from error
         if not isinstance(recipe.recommender.get("name"), str):
             raise OnomaError("recommender.name is missing", where=where)
+        if isinstance(stages := recipe.recommender.get("stages"), list):
+            whole = {**recipe.recommender, "stages": [_stage(stage, where) for stage in stages]}
+            recipe = recipe.model_copy(update={"recommender": whole})
         return recipe
 
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _stage(stage: Any, where: str) -> Any:
+    """A stage of a cascade with its settings: ``RECIPE`` and ``{RECIPE: changes}`` are looked up.
+
+    Raises:
+        OnomaError: no such recipe, or changes that are no mapping.
+    """
+    if isinstance(stage, dict) and len(stage) == 1 and "name" not in stage:
+        name, changes = next(iter(stage.items()))
+    elif isinstance(stage, str):
+        name, changes = stage, {}
+    else:
+        return stage
+    if not isinstance(changes, dict | None):
+        raise OnomaError(f"stage {name!r}: {changes!r} is no mapping of settings", where=where)
+    return {**Recipe.load(str(name)).recommender, **(changes or {})}
 
 
 def packaged() -> list[str]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -20,6 +20,11 @@ from onoma.errors import OnomaError
 from onoma.recipe import Recipe
 from onoma.recommenders.base import TIES, Recommender, Requests
 from onoma.recommenders.registry import recommender as recommender_class
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onoma.evaluation.evaluate import Evaluation
 
 FORMAT = 1
 
@@ -232,20 +237,26 @@ def measure(
     folder: Path, recipe: Recipe, model: Recommender, parts: Split, began: float
 ) -> dict[str, Any]:
     """Evaluate on validation and test and write ``metrics.json``."""
+    from onoma.evaluation.candidates import sampled, short_lists
     from onoma.evaluation.cases import write_cases
-    from onoma.evaluation.evaluate import Evaluation, evaluate
+    from onoma.evaluation.evaluate import evaluate
 
     start = time.monotonic()
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
     modes = recipe.evaluate.modes or model.modes
 
-    def asked(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> Evaluation:
-        return evaluate(model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode)
+    cases = sampled(parts.test, recipe.evaluate.cases)
+    short = recipe.evaluate.candidates
+    lists = None
+    if short is not None:
+        lists = short_lists(cases, parts, short.negatives, short.drawn, short.seed)
 
     def figures(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> dict[str, Any]:
-        return asked(cases, mask_seen=mask_seen, mode=mode).summary()
+        return evaluate(
+            model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode, candidates=lists
+        ).summary()
 
-    tested = asked(parts.test, mask_seen=masked)
+    tested = evaluate(model, cases, parts, ks=ks, mask_seen=masked, mode=modes[0], candidates=lists)
     test = tested.summary()
     write_cases(tested, folder)  # comparisons pair them
     training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
@@ -258,20 +269,29 @@ def measure(
             "split": parts.protocol,
             "ties": parts.ties,
             "equal_scores": TIES,
-            "ranked": "whole catalogue",
+            "ranked": "whole catalogue"
+            if short is None
+            else f"the target and {short.negatives} negatives ({short.drawn}, seed {short.seed})",
             "mask_seen": masked,
         },
-        "valid": figures(parts.valid, mask_seen=masked),
         "test": test,
-        ("test_unmasked" if masked else "test_masked"): figures(parts.test, mask_seen=not masked),
         "modes": {
-            mode: test if mode == modes[0] else figures(parts.test, mask_seen=masked, mode=mode)
+            mode: test if mode == modes[0] else figures(cases, mask_seen=masked, mode=mode)
             for mode in modes
         },
         "invalid_items": test.get("invalid_items", 0),
         "training": training,
         "published": recipe.published.get(parts.dataset.name, {}),
     }
+    if short is None:  # short lists hold nothing that was seen, and choose nothing
+        valid = sampled(parts.valid, recipe.evaluate.cases)
+        metrics["valid"] = figures(valid, mask_seen=masked)
+        other = "test_unmasked" if masked else "test_masked"
+        metrics[other] = figures(cases, mask_seen=not masked)
+    if recipe.evaluate.beside:
+        metrics["beside"] = beside(folder, recipe, parts, tested, lists)
+    if (report := getattr(model, "language_report", None)) is not None:
+        metrics |= {"language": told} if (told := report()) else {}
     if (health := getattr(model, "health", None)) is not None:
         metrics["health"] = health()
     metrics |= families(model, parts)
@@ -284,6 +304,36 @@ def measure(
     )
     write_text(json.dumps(metrics, indent=2) + "\n", folder / "metrics.json")
     return metrics
+
+
+def beside(
+    folder: Path,
+    recipe: Recipe,
+    parts: Split,
+    tested: Evaluation,
+    lists: NDArray[np.int32] | None,
+) -> dict[str, Any]:
+    """The figures of other recipes on the same cases, each with the paired test against ours.
+
+    They are ordinary runs next to this one's folder, fitted when they are not there yet.
+    """
+    from onoma.evaluation.evaluate import evaluate
+    from onoma.evaluation.significance import compare
+
+    out: dict[str, Any] = {}
+    for name in recipe.evaluate.beside:
+        raw = Recipe.load(name).model_dump(mode="json")
+        raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
+        other = Recipe.check(raw, name)
+        done = run(other, None, folder.parent / run_folder(other, parts.dataset).name, quiet=True)
+        found = evaluate(
+            done.recommender, tested.cases, parts, ks=tested.ks, mask_seen=tested.mask_seen,
+            candidates=lists,
+        )  # fmt: skip
+        key = f"ndcg@{max((k for k in tested.ks if k <= 10), default=tested.ks[0])}"
+        paired = compare(found.metrics[key], tested.metrics[key]).as_dict()
+        out[name] = {**found.summary(), "paired": {"metric": key, **paired}}
+    return out
 
 
 def families(model: Recommender, parts: Split) -> dict[str, Any]:

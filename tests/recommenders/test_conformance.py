@@ -15,7 +15,8 @@ def test_every_registered_recommender_inherits_the_suite():
     while waiting:
         for suite in waiting.pop().__subclasses__():
             waiting.append(suite)
-            known.add(suite().make().name)
+            if suite.make is not Conformance.make:
+                known.add(suite().make().name)
     assert known >= set(RECOMMENDERS), set(RECOMMENDERS) - known
 
 

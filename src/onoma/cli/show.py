@@ -80,11 +80,14 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
             rows.append([f"  {label}", *(figure(metrics[name].get(key)) for key in keys)])
     if "valid" in metrics:
         rows.append(["  validation", *(figure(metrics["valid"].get(key)) for key in keys)])
+    for name, figures in metrics.get("beside", {}).items():
+        rows.append([f"{name}, same cases", *(with_interval(figures, key) for key in keys)])
     for name, figures in metrics.get("published", {}).items():
         rows.append([f"{name} (published)", *(figure(figures.get(key)) for key in keys)])
     data = metrics.get("dataset", {})
     title = (
-        f"{data.get('name', '')}: test, {test.get('cases', '?')} cases, whole catalogue of "
+        f"{data.get('name', '')}: test, {test.get('cases', '?')} cases, "
+        f"{metrics.get('protocol', {}).get('ranked', 'whole catalogue')} of "
         f"{data.get('items', '?')} items, seen items {'masked' if masked else 'kept'}"
     )
     return grid(title, ["", *keys], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,7 @@ def evaluate(
     mode: str | None = None,
     batch: int | None = None,
     vectors: Any = None,
+    candidates: NDArray[np.int32] | None = None,
 ) -> Evaluation:
     """Ask every case once and measure the answers.
 
@@ -125,6 +126,7 @@ def evaluate(
         mode: one of the recommender's modes.
         batch: cases a call of ``recommend``; default all (the recommender batches by itself).
         vectors: float[n_items, d], dense or sparse, for the intra-list distance.
+        candidates: int32[n, c], a short list a case in place of the whole catalogue.
 
     Raises:
         ValueError: no cases, a k below one, or an unknown mode.
@@ -135,7 +137,7 @@ def evaluate(
     if not ks or ks[0] < 1:
         raise ValueError(f"k must be at least 1, not {ks}")
     start = time.perf_counter()
-    requests = Requests.of(cases, mask_seen=mask_seen)
+    requests = replace(Requests.of(cases, mask_seen=mask_seen), candidates=candidates)
     step = batch or len(cases)
     parts = [
         recommender.recommend(requests.slice(low, min(low + step, len(cases))), ks[-1], mode=mode)

