@@ -21,6 +21,7 @@ RECOMMENDERS = {
     "alpharec": "onoma.recommenders.bridged.alpharec:AlphaRec",
     "llminit": "onoma.recommenders.bridged.llminit:LLMInit",
     "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
+    "pad": "onoma.recommenders.bridged.pad:PAD",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "bert4rec": "onoma.recommenders.sequential.bert4rec:BERT4Rec",
     "hstu": "onoma.recommenders.sequential.hstu:HSTU",
