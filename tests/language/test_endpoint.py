@@ -351,4 +351,8 @@ def test_nothing_is_counted_twice():
         total = model.meter.total
         assert total == Usage(20, 8, 5, 2, 0, 0, total.seconds)
         assert model.meter.cost() == pytest.approx((12 * 2 + 8 * 1 + 5 * 10) / 1e6)
+        box = []
+        with model.meter.counted(box):  # what a tape takes down is counted in its own thread
+            found = model.logprobs("many", [f" number {i}" for i in range(40)])
+        assert len(found) == 40 and sum(used.calls for used in box) == 3
         model.close()

@@ -21,7 +21,7 @@ from onoma.language.base import (
     Usage,
     Weights,
 )
-from onoma.language.wire import Refused, Reply, Wire
+from onoma.language.wire import Absent, Refused, Reply, Wire
 
 _DEFAULT = Decoding()
 _ECHOED = 16  # prompts of one echo request
@@ -191,28 +191,19 @@ class Endpoint(LanguageModel):
                 where=self.identity,
                 fix="Give the prompt as one text, or use a model of onoma models serve",
             )
-        parts = [continuations[i : i + _ECHOED] for i in range(0, len(continuations), _ECHOED)]
-        weighed = self.each(lambda part: self._echoed(prompt, part), parts)
-        pairs: list[tuple[float, int]] = []
-        for one in weighed:
-            if isinstance(one, BadAnswer):
-                raise one
-            pairs.extend(one)
-        return Weights(
-            np.array([logprob for logprob, _ in pairs], np.float64),
-            np.array([tokens for _, tokens in pairs], np.int64),
-        )
+        return self._echoed(prompt, continuations)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, 0), np.float32)
         parts = [list(texts[i : i + _EMBEDDED]) for i in range(0, len(texts), _EMBEDDED)]
-        rows = self.each(self._vectors, parts)
-        for one in rows:
-            if isinstance(one, BadAnswer):
-                raise one
-        made = [one for one in rows if not isinstance(one, BadAnswer)]
+        form = {"model": self.model, "encoding_format": "float"}
+        replies = self._ask_all("/embeddings", [{**form, "input": part} for part in parts])
+        made = [self._vectors(reply, len(part)) for reply, part in zip(replies, parts, strict=True)]
         if len({part.shape[1] for part in made}) > 1:
             raise BadAnswer("malformed", "vectors of unequal length", where=self.identity)
-        return np.concatenate(made) if made else np.zeros((0, 0), np.float32)
+        self._wire.proven = True
+        return np.concatenate(made).astype(np.float32)
 
     def close(self) -> None:
         """End what is under way and the connections."""
@@ -237,6 +228,12 @@ class Endpoint(LanguageModel):
             if not self._renamed(refused, body):
                 raise self._refusal(refused) from None
         return self._ask(path, body)
+
+    def _ask_all(self, path: str, bodies: Sequence[dict[str, Any]]) -> list[Reply]:
+        try:
+            return self._wire.ask_all(path, bodies)
+        except Refused as refused:
+            raise self._refusal(refused) from None
 
     def _renamed(self, refused: Refused, body: dict[str, Any]) -> bool:
         """Whether the server only wants the limit of tokens under its newer name."""
@@ -308,7 +305,7 @@ class Endpoint(LanguageModel):
             if self._facts is None:
                 try:
                     mine = [one for one in self._models() if one["id"] == self.model]
-                except (BadAnswer, LanguageError):
+                except Absent:
                     mine = []  # a server without a list can still echo
                 facts = mine[0].get("onoma") if mine else None
                 self._facts = facts if isinstance(facts, dict) else {}
@@ -335,31 +332,41 @@ class Endpoint(LanguageModel):
         self._wire.proven = True
         return Weights(np.array(logprobs, np.float64), np.array(tokens, np.int64))
 
-    def _echoed(self, prompt: str, continuations: Sequence[str]) -> list[tuple[float, int]]:
-        body = {
+    def _echoed(self, prompt: str, continuations: Sequence[str]) -> Weights:
+        parts = [continuations[i : i + _ECHOED] for i in range(0, len(continuations), _ECHOED)]
+        form = {
             "model": self.model,
-            "prompt": [prompt + continuation for continuation in continuations],
             "echo": True,
             "logprobs": 1,
             "max_tokens": 1,
             "temperature": 0.0,
         }
+        bodies = [{**form, "prompt": [prompt + one for one in part]} for part in parts]
         try:
-            reply = self._ask("/completions", body)
+            replies = self._ask_all("/completions", bodies)
         except Refused as refused:
             raise self._silent(refused.said) from None
-        self._counted(reply)
-        choices = reply.data.get("choices")
-        n = len(continuations)
-        if not isinstance(choices, list) or len(choices) != n:
-            raise BadAnswer("malformed", f"not {n} echoes", where=self.identity)
-        placed: dict[int, tuple[float, int]] = {}
-        for row, choice in enumerate(choices):
-            index = choice.get("index", row) if isinstance(choice, dict) else None
-            if type(index) is not int or not 0 <= index < n or index in placed:
-                raise BadAnswer("malformed", "echoes out of order", where=self.identity)
-            placed[index] = self._weighed(choice, prompt, continuations[index])
+        logprobs: list[float] = []
+        tokens: list[int] = []
+        for reply, part in zip(replies, parts, strict=True):
+            self._counted(reply)
+            for choice, one in zip(self._in_order(reply, len(part)), part, strict=True):
+                weight = self._weighed(choice, prompt, one)
+                logprobs.append(weight[0])
+                tokens.append(weight[1])
         self._echoes = self._wire.proven = True
+        return Weights(np.array(logprobs, np.float64), np.array(tokens, np.int64))
+
+    def _in_order(self, reply: Reply, n: int) -> list[dict[str, Any]]:
+        """The n choices of an answer to n prompts, in the order of the prompts."""
+        choices = reply.data.get("choices")
+        placed: dict[int, dict[str, Any]] = {}
+        for row, choice in enumerate(choices if isinstance(choices, list) else []):
+            index = choice.get("index", row) if isinstance(choice, dict) else None
+            if type(index) is int:
+                placed[index] = choice
+        if not isinstance(choices, list) or len(choices) != n or set(placed) != set(range(n)):
+            raise BadAnswer("malformed", f"not {n} echoes", where=self.identity)
         return [placed[index] for index in range(n)]
 
     def _weighed(
@@ -395,9 +402,7 @@ class Endpoint(LanguageModel):
             fix="Use a server that does (vLLM, onoma models serve) or a local model",
         )
 
-    def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
-        body = {"model": self.model, "input": texts, "encoding_format": "float"}
-        reply = self._ask("/embeddings", body)
+    def _vectors(self, reply: Reply, n: int) -> NDArray[np.float64]:
         self._counted(reply)
         data = reply.data.get("data")
         rows: dict[int, Any] = {}
@@ -405,7 +410,6 @@ class Endpoint(LanguageModel):
             index = one.get("index", place) if isinstance(one, dict) else None
             if type(index) is int:
                 rows[index] = one.get("embedding")
-        n = len(texts)
         if not isinstance(data, list) or len(data) != n or set(rows) != set(range(n)):
             raise BadAnswer("malformed", f"not {n} vectors", where=self.identity)
         try:
@@ -415,8 +419,7 @@ class Endpoint(LanguageModel):
         norms = np.linalg.norm(made, axis=1) if made.ndim == 2 else np.zeros(1)
         if made.ndim != 2 or not np.isfinite(norms).all() or not (norms > 0).all():
             raise BadAnswer("malformed", "vectors that are none", where=self.identity)
-        self._wire.proven = True
-        return (made / norms[:, None]).astype(np.float32)
+        return made / norms[:, None]
 
 
 def _spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:

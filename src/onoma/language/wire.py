@@ -9,9 +9,17 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +43,10 @@ class Refused(LanguageError):
     def __init__(self, said: str, code: str, *, where: str) -> None:
         super().__init__(f"the server refuses the question ({said})", where=where)
         self.said, self.code = said, code
+
+
+class Absent(LanguageError):
+    """The server has no such path or no such model."""
 
 
 @dataclass(frozen=True)
@@ -103,22 +115,53 @@ class Wire:
 
         Raises:
             BadAnswer: ``timeout``, or ``malformed``.
-            LanguageError: see :class:`Refused` and the table of statuses below.
+            LanguageError: what the server refuses; :class:`Refused` where it is the question.
+        """
+        return self.ask_all(path, [body])[0]
+
+    def ask_all(self, path: str, bodies: Sequence[Mapping[str, Any] | None]) -> list[Reply]:
+        """The answers of a path to several bodies, as many at once as may be.
+
+        Raises:
+            BadAnswer: as of :meth:`ask`, for the first that went wrong; the rest is given up.
+            LanguageError: as of :meth:`ask`.
         """
         import httpx2
 
-        async def send() -> Any:
-            if body is None:
-                return await self._client.get(path, cast_to=httpx2.Response)
-            return await self._client.post(path, cast_to=httpx2.Response, body=dict(body))
+        tries = [_Tries() for _ in bodies]
 
-        tries = _Tries()
+        async def one(body: Mapping[str, Any] | None, counted: _Tries) -> Any:
+            async def send() -> Any:
+                if body is None:
+                    return await self._client.get(path, cast_to=httpx2.Response)
+                return await self._client.post(path, cast_to=httpx2.Response, body=dict(body))
+
+            return await self._patient(send, counted)
+
+        async def all_of_them() -> list[Any]:
+            tasks = [
+                asyncio.ensure_future(one(body, counted))
+                for body, counted in zip(bodies, tries, strict=True)
+            ]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+        began = time.perf_counter()
         try:
-            response = self._wait(self._patient(send, tries))
+            responses = self._wait(all_of_them())
         finally:
-            used = tries.usage()
-            self.meter.add(used)
-        return Reply(self._read(response), used)
+            seconds = time.perf_counter() - began
+            used = [replace(counted.usage(), seconds=seconds / len(bodies)) for counted in tries]
+            for body, usage in zip(bodies, used, strict=True):
+                if body is not None:  # a list of models reaches none
+                    self.meter.add(usage)
+        return [
+            Reply(self._read(response), usage)
+            for response, usage in zip(responses, used, strict=True)
+        ]
 
     def stream(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed chat answer; tries again only before the first.
@@ -263,7 +306,11 @@ class Wire:
         if not isinstance(error, openai.APIStatusError):
             return None
         status = error.status_code
-        if (status not in _AGAIN and status < 500) or error.code == "insufficient_quota":
+        if (
+            (status not in _AGAIN and status < 500)
+            or status == 501
+            or error.code == "insufficient_quota"
+        ):
             return None
         asked = _asked_to_wait(error.response.headers)
         return backoff if asked is None else asked + 0.1 * backoff
@@ -292,9 +339,9 @@ class Wire:
             fix = f"Set {self.key_env} to a key of this server"
             what = "refuses the key" if self._key else "asks for a key"
             return LanguageError(f"the server {what} ({said})", where=self.url, fix=fix)
-        if status == 404:
+        if status in (404, 405, 501):
             fix = "Does the address end in /v1, and does the server have the model?"
-            return LanguageError(f"nothing is found there ({said})", where=self.url, fix=fix)
+            return Absent(f"nothing is found there ({said})", where=self.url, fix=fix)
         if 300 <= status < 400:
             to = self._clean(error.response.headers.get("location", "elsewhere"))
             return LanguageError(f"the server has moved to {to}", where=self.url)
