@@ -39,6 +39,7 @@ class Settings(BaseModel):
         device: of PyTorch, such as ``cpu`` or ``cuda``.
         concurrency: requests to a service that may be under way at once.
         timeout: seconds to wait for an answer of a service.
+        deadline: seconds for a question with all its tries and waits.
         retries: further tries after a refusal that may pass.
         key_env: the environment variable that has the service's key.
     """
@@ -56,6 +57,7 @@ class Settings(BaseModel):
     device: str | None = None
     concurrency: int | None = Field(default=None, ge=1, le=1024)
     timeout: float | None = Field(default=None, gt=0)
+    deadline: float | None = Field(default=None, gt=0)
     retries: int | None = Field(default=None, ge=0, le=100)
     key_env: str | None = None
 
@@ -82,7 +84,9 @@ KINDS = {
     "packaged": Kind("smollm2", ("context", "threads", "device")),
     "gguf": Kind("PATH.gguf", ("context", "threads")),
     "folder": Kind("a folder with config.json", ("device",)),
-    "service": Kind("http://HOST/v1#MODELNAME", ("concurrency", "timeout", "retries", "key_env")),
+    "service": Kind(
+        "http://HOST/v1#MODELNAME", ("concurrency", "timeout", "deadline", "retries", "key_env")
+    ),
     "cassette": Kind("cassette:FILE", ()),
 }
 
