@@ -212,8 +212,10 @@ def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
     """Make the folder ours; True when it already holds this very run, finished."""
     known = folder / "recipe.yaml"
     if fresh:
-        for name in ("checkpoint.safetensors", "metrics.json", "log.jsonl"):
-            (folder / name).unlink(missing_ok=True)
+        for stale in ("metrics.json", "log.jsonl"):
+            (folder / stale).unlink(missing_ok=True)
+        for checkpoint in folder.rglob("checkpoint.safetensors"):  # one a step, where there are
+            checkpoint.unlink()
     elif known.exists():
         if yaml.safe_load(known.read_text("utf-8")) != yaml.safe_load(recipe.dump()):
             raise OnomaError(

@@ -23,6 +23,7 @@ CONFIGS = [
     [{"name": "tfidf", "dim": 8}, "collaborative"],
     {"parts": ["tfidf", "collaborative"], "weights": [2, 1], "dim": 6},
     {"name": "smoothed", "of": {"name": "tfidf", "dim": 8}},
+    {"name": "shuffled", "of": {"name": "tfidf", "dim": 8}},
 ]
 
 
@@ -232,3 +233,18 @@ def test_smoothing_draws_items_of_one_history_together_and_leaves_strangers_alon
     # One hop by hand: both users of item 0 hold items 0 and 1, all degrees are 2.
     want = plain[0] + (plain[0] + plain[1]) / np.linalg.norm(plain[0] + plain[1])
     np.testing.assert_allclose(mixed[0], want / np.linalg.norm(want), atol=1e-5)
+
+
+def test_the_controls_vectors_are_the_same_ones_elsewhere(small_split):
+    plain = encoding.cached(encoding.build("tfidf"), small_split)
+    dealt = [
+        encoding.cached(encoding.build({"name": "shuffled", "of": "tfidf", "seed": s}), small_split)
+        for s in (0, 0, 1)
+    ]
+    assert np.array_equal(dealt[0], dealt[1]) and not np.array_equal(dealt[0], dealt[2])
+    known = plain.any(axis=1)
+    assert np.array_equal(dealt[0].any(axis=1), known)
+    assert sorted(map(tuple, dealt[0])) == sorted(map(tuple, plain))
+    same = (dealt[0] == plain).all(axis=1) & known
+    twins = {tuple(row) for row in plain if (plain == row).all(axis=1).sum() > 1}
+    assert all(tuple(row) in twins for row in plain[same])

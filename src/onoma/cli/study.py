@@ -204,11 +204,59 @@ def streaming(
     typer.echo(str(out / "streaming.json"))
 
 
+@app.command(
+    epilog="Examples:\n\nonoma study language --recipe alpharec --data DIR\n\n"
+    "onoma study language --recipe llm-kt --data DIR --seeds 1 recommender.layer=latent"
+)
+def language(
+    data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
+    recipe: Annotated[str, typer.Option(help="alpharec, llminit, llm-kt, pad, or a YAML path.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Overrides of the recipe: dotted.key=value ...")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds an arm.", min=1)] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Where runs go (default studies/language-RECIPE).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print language.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Does a system gain from its texts: against its backbone, and with texts dealt out anew."""
+    from onoma.study import language as studies
+
+    where = out or Path("studies") / f"language-{Path(recipe).stem}"
+    result = studies.language(
+        data, where, recipe=recipe, seeds=range(seeds), overrides=settings or [],
+        quiet=quiet or json, tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    about = result["dataset"]
+    head = ["arm", "seeds", "mean", "95 % interval", "against without", "p (Holm)", "train s"]
+    for key in (*studies.KEYS, "rare"):
+        lines = [
+            [row["arm"], row["seeds"], show.figure(row[key]["mean"]),
+             f"{row[key]['low']:.4f} to {row[key]['high']:.4f}" if "low" in row[key] else "",
+             f"{against['share']:+.1%}" if (against := row[key].get("against")) else "",
+             show.figure(against["p_holm"]) if against else "", f"{row['seconds']:.0f}"]
+            for row in result["rows"] if key in row
+        ]  # fmt: skip
+        named = key if key != "rare" else f"ndcg@10 of {result['rare_cases']:,} rare targets"
+        title = f"{named}, {result['recipe']} on {about['name']}, {about['test_cases']:,} cases"
+        show.print_table(show.grid(title, head, lines))
+    for key, verdict in result["verdict"].items():
+        typer.echo(f"{key}: gains from its texts and from no others: {_YES[verdict['holds']]}")
+    typer.echo(f"{result['test']}\n{where / 'language.json'}")
+
+
+_YES = {True: "yes", False: "no", None: "–"}
+
+
 def _asked(rows: list[dict[str, Any]]) -> None:
     """What systems ask, beside what was measured."""
-    words = {True: "yes", False: "no", None: "–"}
     lines = [
-        [f"{row['system']}: {row['asked']}", row["measured"] or "–", words[row["holds"]]]
+        [f"{row['system']}: {row['asked']}", row["measured"] or "–", _YES[row["holds"]]]
         for row in rows
     ]
     show.print_table(show.grid("", ["asked", "measured", "holds"], lines))

@@ -1,0 +1,244 @@
+"""``onoma study language``: does a system gain from its texts, or from having more inputs?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onoma.dataset import Split
+from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
+from onoma.evaluation.cases import read_cases
+from onoma.evaluation.significance import compare, holm, seeds_ci
+from onoma.evaluation.slices import first_targets
+from onoma.recipe import Recipe
+from onoma.run import Run, run
+
+KEYS = ("ndcg@10", "recall@20")
+CERTAIN = 0.05
+RARE = 0.25  # share of the catalogue that is called rare
+WITHOUT, WITH = "without", "with"
+TRUNK = (
+    "width", "blocks", "heads", "length", "dropout", "input_dropout", "scale", "loss", "negatives"
+)  # fmt: skip
+GRAPH = ("width", "layers", "loss", "negatives", "temperature", "batch")
+Arm = Callable[[dict[str, Any], int], dict[str, Any]]
+
+
+def language(
+    data: str,
+    out: str | Path,
+    *,
+    recipe: str,
+    seeds: Sequence[int] = (0, 1, 2),
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run a system, its backbone without the texts, and its controls with texts dealt out anew.
+
+    The backbone has the system's own sizes, loss and schedule. A control is the system itself,
+    unchanged, on texts that belong to other items (or users); a system that owes its gain to
+    language beats the backbone where the control does not. Finished runs below ``out`` are kept.
+
+    Args:
+        data: as for :func:`onoma.run.run`.
+        out: one run directory an arm and seed, and ``language.json``, go here.
+        recipe: of a system of :data:`ARMS`, packaged or a YAML path.
+        seeds: of all arms; a control's deal has the seed, too.
+        overrides: ``key=value`` words for the recipe; the backbone follows them.
+        quiet: no progress bars.
+        tell: called with a line after each run.
+
+    Returns:
+        ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``test`` (in words), ``rows`` (``arm``,
+        for each of :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired
+        test ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
+        targets among the rarest quarter of the items; ``seconds``, ``parameters``), and
+        ``verdict``: of each key ``gains`` (arm to whether it is above the backbone) and ``holds``
+        (the system gains and no control does).
+
+    Raises:
+        OnomaError: a recipe of no such system.
+    """
+    whole = Recipe.load(recipe, list(overrides))
+    name = str(whole.recommender["name"])
+    if name not in ARMS:
+        raise OnomaError(
+            f"{name} has no arms with and without texts", where="study language",
+            fix=f"Use a recipe of {', '.join(ARMS)}",
+        )  # fmt: skip
+    out = Path(out)
+    done: dict[str, list[Run]] = {}
+    for seed in seeds:
+        for arm, make in ARMS[name].items():
+            raw = whole.model_dump(mode="json", exclude={"published", "system", "about"})
+            raw |= {"name": f"{whole.name}-{arm}", "seed": seed}
+            raw["recommender"] = make(dict(whole.recommender), seed)
+            finished = run(Recipe.check(raw, arm), data, out / arm / f"seed{seed}", quiet=quiet)
+            done.setdefault(arm, []).append(finished)
+            figures = ", ".join(f"{key} {finished.metrics['test'][key]:.4f}" for key in KEYS)
+            tell(f"{arm}, seed {seed}: {figures}, {finished.metrics['seconds']['train']:.0f} s")
+    first = done[WITHOUT][0]
+    result = {
+        "dataset": first.metrics["dataset"],
+        "protocol": first.metrics["protocol"],
+        "recipe": whole.name,
+        "seeds": list(seeds),
+        "test": "each case's mean over the seeds, paired with the backbone's: bootstrap interval, "
+        "two-sided sign-flip permutation test, Holm's correction over the arms",
+        **compared(done, _rare(first.split)),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(json.dumps(result, indent=2) + "\n", out / "language.json")
+    return result
+
+
+def compared(done: Mapping[str, Sequence[Run]], rare: NDArray[np.bool_]) -> dict[str, Any]:
+    """``rows`` and ``verdict`` of :func:`language`.
+
+    Args:
+        done: runs of each arm, the backbone's first.
+        rare: bool[cases], whose target is rare.
+    """
+    rows = [_summary(arm, runs) for arm, runs in done.items()]
+    cases = {arm: {key: _cases(runs, key) for key in KEYS} for arm, runs in done.items()}
+    gains: dict[str, dict[str, bool]] = {}
+    for key in KEYS:
+        _test(rows, {arm: figures[key] for arm, figures in cases.items()}, key)
+        gains[key] = {
+            row["arm"]: row[key]["against"]["difference"] > 0
+            and row[key]["against"]["p_holm"] < CERTAIN
+            for row in rows[1:]
+        }
+    if rare.any():
+        for row in rows:
+            row["rare"] = {"mean": float(cases[row["arm"]][KEYS[0]][rare].mean())}
+        _test(rows, {arm: figures[KEYS[0]][rare] for arm, figures in cases.items()}, "rare")
+    verdict = {
+        key: {
+            "gains": told,
+            "holds": told[WITH] and not any(told[arm] for arm in told if "shuffled" in arm),
+        }
+        for key, told in gains.items()
+    }
+    return {"rows": rows, "rare_cases": int(rare.sum()), "verdict": verdict}
+
+
+def _test(
+    rows: Sequence[dict[str, Any]], cases: Mapping[str, NDArray[np.float64]], key: str
+) -> None:
+    base = cases[rows[0]["arm"]]
+    for row in rows[1:]:
+        paired = compare(base, cases[row["arm"]])
+        share = paired.difference / base.mean() if base.mean() else math.nan
+        row[key]["against"] = {**paired.as_dict(), "share": share}
+    tested = [row[key]["against"] for row in rows[1:]]
+    for against, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
+        against["p_holm"] = p
+
+
+def _summary(arm: str, runs: Sequence[Run]) -> dict[str, Any]:
+    row: dict[str, Any] = {"arm": arm, "seeds": len(runs)}
+    for key in KEYS:
+        mean, low, high = seeds_ci([done.metrics["test"][key] for done in runs])
+        if not math.isfinite(low):
+            low, high = runs[0].metrics["test"]["ci95"][key]
+        row[key] = {"mean": mean, "low": low, "high": high}
+    row["seconds"] = float(np.mean([done.metrics["seconds"]["train"] for done in runs]))
+    row["epochs"] = float(np.mean([_epochs(done.metrics["training"]) for done in runs]))
+    row["parameters"] = runs[0].metrics["parameters"]
+    return row
+
+
+def _epochs(training: Mapping[str, Any]) -> int:
+    before = training.get("steps_before", {}).values()
+    return int(training.get("epochs", 0)) + sum(int(one["epochs"]) for one in before)
+
+
+def _cases(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
+    """float64[cases], the mean over the seeds."""
+    figures = []
+    for done in runs:
+        columns = read_cases(done.path)
+        if columns is None or key not in columns:
+            raise OnomaError(
+                f"no readable cases.parquet with {key}", where=str(done.path),
+                fix="Delete the run, and ask for cut-offs 10 and 20 in evaluate.ks",
+            )  # fmt: skip
+        figures.append(columns[key].astype(np.float64))
+    return np.asarray(np.mean(figures, axis=0))
+
+
+def _rare(split: Split) -> NDArray[np.bool_]:
+    """bool[cases]: the target is among the quarter of the items with the fewest interactions."""
+    counts = split.train_counts
+    edge = np.sort(counts)[int(RARE * (len(counts) - 1))]
+    out: NDArray[np.bool_] = counts[first_targets(split.test)] <= edge
+    return out
+
+
+def _kept(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: settings[name] for name in names if name in settings}
+
+
+def _same(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    return settings
+
+
+def _shuffled(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The system on vectors of other items."""
+    of = settings.get("encoder", "sentence")
+    return {**settings, "encoder": {"name": "shuffled", "of": of, "seed": seed}}
+
+
+def _graph(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A graph model of ids with the same sizes, loss and schedule."""
+    return {"name": "lightgcn", **_kept(settings, (*GRAPH, "train"))}
+
+
+def _listens(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The collaborative model alone."""
+    return {**settings.get("of", {"name": "lightgcn"}), **_kept(settings, ("train",))}
+
+
+def _profiles(whose: str) -> Arm:
+    def deal(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+        how = {**settings.get("profiles", {}), "shuffled": whose, "deal": seed}
+        return {**settings, "profiles": how}
+
+    return deal
+
+
+def _sasrec(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A SASRec of the same trunk and loss, with the epochs of all steps together."""
+    train = dict(settings.get("train", {}))
+    train["epochs"] = (
+        settings.get("pretrain", 8) + settings.get("align", 6) + train.get("epochs", 20)
+    )
+    return {"name": "sasrec", **_kept(settings, TRUNK), "train": train}
+
+
+def _wide(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """That SASRec at three times the width: as many numbers a user as the three experts have."""
+    narrow = _sasrec(settings, seed)
+    return {**narrow, "width": 3 * narrow.get("width", 64)}
+
+
+ARMS: dict[str, dict[str, Arm]] = {
+    "alpharec": {WITHOUT: _graph, WITH: _same, "shuffled": _shuffled},
+    "llminit": {WITHOUT: _graph, WITH: _same, "shuffled": _shuffled},
+    "llm-kt": {
+        WITHOUT: _listens,
+        WITH: _same,
+        "shuffled": _profiles("items"),
+        "shuffled-users": _profiles("users"),
+    },
+    "pad": {WITHOUT: _sasrec, WITH: _same, "shuffled": _shuffled, "without-wide": _wide},
+}

@@ -1,0 +1,58 @@
+"""``onoma study language``: arms that differ in nothing but the texts, and what is made of them."""
+
+from pathlib import Path
+
+import pytest
+
+from onoma.recipe import Recipe
+from onoma.study.language import ARMS
+
+TINY = [
+    "recommender.encoder={name: tfidf, dim: 8}",
+    "recommender.width=8",
+    "recommender.batch=64",
+    "recommender.negatives=16",
+    "recommender.train={epochs: 2, lr: 0.01, valid_every: 1}",
+]
+
+
+def test_three_arms_are_run_paired_and_kept(as_json, onoma, data: Path, tmp_path):
+    words = ["study", "language", *TINY, "--recipe", "alpharec", "--data", data]
+    words += ["--out", tmp_path, "--seeds", 2]
+    result = as_json(*words)
+    arms = {row["arm"]: row for row in result["rows"]}
+    assert list(arms) == ["without", "with", "shuffled"]
+    assert "against" not in arms["without"]["ndcg@10"]
+    for name in ("with", "shuffled"):
+        told = arms[name]["ndcg@10"]["against"]
+        base, own = arms["without"]["ndcg@10"]["mean"], arms[name]["ndcg@10"]["mean"]
+        assert told["difference"] == pytest.approx(own - base, abs=1e-6)
+        assert told["p"] <= told["p_holm"] <= 1
+    for key, verdict in result["verdict"].items():
+        gains = verdict["gains"]
+        assert verdict["holds"] == (gains["with"] and not gains["shuffled"]), key
+    before = (tmp_path / "with" / "seed1" / "model.safetensors").stat().st_mtime_ns
+    assert as_json(*words)["rows"] == result["rows"]
+    assert (tmp_path / "with" / "seed1" / "model.safetensors").stat().st_mtime_ns == before
+    code, out, _ = onoma(*words)
+    assert code == 0 and "gains from its texts and from no others" in out
+    code, _, err = onoma("study", "language", "--recipe", "ease", "--data", data)
+    assert code == 2 and "ease has no arms" in err
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_arms_share_all_that_is_not_text(name):
+    """The backbone has the system's sizes and schedule; a control is the system on other texts."""
+    own = Recipe.load(name).recommender
+    arms = {arm: make(dict(own), 5) for arm, make in ARMS[name].items()}
+    assert arms["with"] == own
+    base = arms["without"]
+    assert "encoder" not in base and "profiles" not in base
+    shared = own["of"] if name == "llm-kt" else own
+    for key in set(base) & set(shared) - {"name", "train"}:
+        assert base[key] == shared[key]
+    epochs = own["train"]["epochs"] + own.get("pretrain", 0) + own.get("align", 0)
+    assert base["train"] == {**own["train"], "epochs": epochs}
+    for arm in (arm for arm in arms if "shuffled" in arm):
+        changed = {key for key in own if arms[arm][key] != own[key]}
+        assert changed == ({"profiles"} if name == "llm-kt" else {"encoder"})
