@@ -56,3 +56,19 @@ def test_arms_share_all_that_is_not_text(name):
     for arm in (arm for arm in arms if "shuffled" in arm):
         changed = {key for key in own if arms[arm][key] != own[key]}
         assert changed == ({"profiles"} if name == "llm-kt" else {"encoder"})
+
+
+def test_the_spectrum_of_tables_by_width_and_beginning(as_json, onoma, data: Path, tmp_path):
+    words = ["study", "collapse", *(w for w in TINY if "width" not in w), "--data", data]
+    words += ["--out", tmp_path, "--width", 2, "--width", 8]
+    words += [word for name in ("random", "uni", "shuffled") for word in ("--begin", name)]
+    rows = {(row["width"], row["beginning"]): row for row in as_json(*words)["rows"]}
+    assert len(rows) == 6
+    for (width, name), row in rows.items():
+        assert 1 <= row["effective_rank"] <= width and 1 <= row["directions"] <= width
+        assert row["used"] == pytest.approx(row["effective_rank"] / width, abs=0.01)
+        assert (row["first"] is None) == (name == "random")
+    code, _, err = onoma("study", "collapse", "--data", data, "--begin", "nope")
+    assert code == 2 and "no beginning is called 'nope'" in err
+    code, _, err = onoma(*words, "--width", 99, "--out", tmp_path / "wide", "--begin", "var")
+    assert code == 2 and "cannot begin a table of 99" in err

@@ -250,6 +250,52 @@ def language(
     typer.echo(f"{result['test']}\n{where / 'language.json'}")
 
 
+@app.command(
+    epilog="Examples:\n\nonoma study collapse --data DIR --width 32 --width 128\n\n"
+    "onoma study collapse --data DIR --begin random --begin var recommender.layers=0"
+)
+def collapse(
+    data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Overrides of the recipe: dotted.key=value ...")
+    ] = None,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Of the table; may be given again (default 16 to 256).")
+    ] = None,
+    begin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="random, var, uni, rand, pca, projection or shuffled; may be given again."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds a run.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Where runs go.")] = Path("studies/collapse"),
+    json: Annotated[bool, typer.Option("--json", help="Print collapse.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """How many directions of an item table are used, by its width and what it begins as."""
+    from onoma.study import collapse as studies
+
+    result = studies.collapse(
+        data, out, widths=width or (16, 32, 64, 128, 256),
+        beginnings=begin or studies.BEGINNINGS, seeds=range(seeds), overrides=settings or [],
+        quiet=quiet or json, tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    lines = [
+        [row["width"], row["beginning"], *(show.figure(row[key]) for key in studies.KEYS),
+         f"{row['effective_rank']:.1f}", f"{row['used']:.0%}", f"{row['directions']:.0f}",
+         "–" if row["first"] is None else f"{row['first']:.1f}", f"{row['best_epoch']:.0f}"]
+        for row in result["rows"]
+    ]  # fmt: skip
+    head = ["width", "begins as", *studies.KEYS, "effective rank", "used", "hold 90 %",
+            "rank before", "best epoch"]  # fmt: skip
+    show.print_table(show.grid(f"item tables on {result['dataset']['name']}", head, lines))
+    typer.echo(str(out / "collapse.json"))
+
+
 _YES = {True: "yes", False: "no", None: "–"}
 
 
