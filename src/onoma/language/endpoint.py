@@ -432,7 +432,12 @@ def _spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
     if at < 0:
         return None
     ends = np.cumsum([len(token) for token in tokens]) - at
-    return [(int(end) - len(token), int(end)) for end, token in zip(ends, tokens, strict=True)]
+    spans = [(int(end) - len(token), int(end)) for end, token in zip(ends, tokens, strict=True)]
+    # A token without text of its own is the beginning of a character that the next one has.
+    for place in range(len(spans) - 2, -1, -1):
+        if not tokens[place]:
+            spans[place] = spans[place + 1]
+    return spans
 
 
 def _logprob(value: Any) -> bool:

@@ -93,7 +93,7 @@ class LlamaModel(LanguageModel):
             }
         began = time.perf_counter()
         with self._lock:
-            answer = self._asked(body)
+            answer = self._asked("handle_chat_completions", body)
         usage = self._usage(answer, time.perf_counter() - began)
         self.meter.add(usage)
         choice = answer["choices"][0]
@@ -154,6 +154,22 @@ class LlamaModel(LanguageModel):
         if not text.strip():
             raise BadAnswer("empty", "the answer is empty", where=self.identity)
 
+    def continue_text(self, prompt: str, decoding: Decoding = _DEFAULT) -> Completion:
+        """What follows a bare text, without the chat form.
+
+        Raises:
+            BadAnswer: as of :meth:`complete`.
+        """
+        body = self._sampling(decoding) | {"prompt": prompt}
+        began = time.perf_counter()
+        with self._lock:
+            answer = self._asked("handle_completions", body)
+        usage = self._usage(answer, time.perf_counter() - began)
+        self.meter.add(usage)
+        choice = answer["choices"][0]
+        finished(choice["finish_reason"], choice["text"], self.identity)
+        return Completion(choice["text"], usage=usage)
+
     def close(self) -> None:
         """Let go of the engine and its threads."""
         with self._lock:
@@ -162,9 +178,11 @@ class LlamaModel(LanguageModel):
     def _body(self, messages: Sequence[Message], decoding: Decoding) -> dict[str, Any]:
         if not messages:
             raise ValueError("no messages")
+        return self._sampling(decoding) | {"messages": list(messages)}
+
+    def _sampling(self, decoding: Decoding) -> dict[str, Any]:
         # Nothing but the temperature bends what the model says: llama.cpp's own cuts are off.
         return {
-            "messages": list(messages),
             "max_tokens": decoding.max_tokens,
             "temperature": decoding.temperature,
             "seed": decoding.seed,
@@ -174,9 +192,9 @@ class LlamaModel(LanguageModel):
             "min_p": 0.0,
         }
 
-    def _asked(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _asked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = self._engine().handle_chat_completions(body)
+            answer = getattr(self._engine(), verb)(body)
         except (ValueError, RuntimeError, TypeError) as error:
             raise self._refusal(error) from None
         if "choices" not in answer:

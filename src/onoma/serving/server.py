@@ -17,7 +17,7 @@ from onoma.serving.app import ENVIRONMENT
 from onoma.serving.options import Options
 from onoma.serving.store import open_store
 
-_KEEP_ALIVE = 30  # seconds that an idle connection stays open
+KEEP_ALIVE = 30  # seconds that an idle connection stays open
 
 
 class Patient(HttpToolsProtocol):
@@ -75,7 +75,7 @@ def serve(options: Options, factory: str = "onoma.serving.app:from_environment")
     """
     check(options)
     Patient.patience = options.patience
-    _logs()
+    log_requests()
     os.environ[ENVIRONMENT] = options.model_dump_json()
     if options.workers > 1:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="onoma-metrics-")
@@ -89,7 +89,7 @@ def serve(options: Options, factory: str = "onoma.serving.app:from_environment")
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=10,
         limit_concurrency=4096,
         backlog=2048,
@@ -116,7 +116,8 @@ def check(options: Options) -> None:
         )  # fmt: skip
 
 
-def _logs() -> None:
+def log_requests() -> None:
+    """Send the access log to stderr, a JSON document a line."""
     access = logging.getLogger("onoma.access")
     access.setLevel(logging.INFO)
     access.propagate = False
