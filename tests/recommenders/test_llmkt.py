@@ -1,5 +1,8 @@
 """LLM-KT: the shared suite, then what is its own."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +11,9 @@ from conformance import Conformance
 
 from onoma.dataset import Dataset, split
 from onoma.errors import OnomaError
-from onoma.language.profiles import TemplateWriter, facts
+from onoma.language.base import Decoding
+from onoma.language.opening import open_model
+from onoma.language.profiles import Facts, ModelWriter, TemplateWriter, facts
 from onoma.recommenders.bridged.llmkt import LLMKT, reduced
 from onoma.recommenders.collaborative.lightgcn import LightGCN
 
@@ -65,6 +70,22 @@ def test_a_profile_says_what_training_knows_and_nothing_else():
     assert ann.disliked == ("Film B",) and ann.kinds == ("Love",) and ann.about == "age 31"
     text = TemplateWriter().write([ann])[0]
     assert text == "Likes Love. Favourites: Film D; Film A. Dislikes: Film B. age 31."
+
+
+def test_a_language_model_writes_profiles_of_those_who_are_known():
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tiny import tiny_folder
+
+    model = open_model({"model": str(tiny_folder()), "cache": False})
+    known = Facts("age 31", ("Heat", "Fargo"), (5.0, 4.0), ("Twister",), (1.0,), ("Crime",))
+    writer = ModelWriter(model, Decoding(max_tokens=8))
+    texts = writer.write([known, Facts(), Facts(liked=("Heat",))])
+    assert texts[1] == "" and model.meter.total.calls == 2
+    plain = TemplateWriter().write([known, Facts(), Facts(liked=("Heat",))])
+    assert writer.failed == sum(a == b for a, b in zip(texts, plain, strict=True) if b)
+    assert writer.failed < 2
+    again = ModelWriter(model, Decoding(max_tokens=8)).write([known])
+    assert again == texts[:1]
 
 
 def test_dealt_out_texts_are_the_same_texts_under_other_items():

@@ -70,7 +70,8 @@ class TemplateWriter(ProfileWriter):
 class ModelWriter(ProfileWriter):
     """Asks a language model to describe the user.
 
-    An answer that is of no use is replaced by the template's text and counted.
+    An answer that ended at the token limit is taken as far as it came; one that is of no use is
+    replaced by the template's text and counted.
 
     Args:
         model: what is asked.
@@ -90,10 +91,13 @@ class ModelWriter(ProfileWriter):
         asked = [row for row, one in enumerate(facts) if one]
         answers = self.model.each(self._ask, [facts[row] for row in asked])
         for row, answer in zip(asked, answers, strict=True):
+            text = answer
             if isinstance(answer, BadAnswer):
-                self.failed += 1
+                text = answer.text if answer.kind == "cut" else ""
+            if isinstance(text, str) and text.strip():
+                plain[row] = text.strip()
             else:
-                plain[row] = answer
+                self.failed += 1
         return plain
 
     def _ask(self, one: Facts) -> str:
@@ -112,9 +116,7 @@ class ModelWriter(ProfileWriter):
             "I rank items as follows: " + "; ".join(ranked),
         ]
         text = "\n".join(line for line in lines if line)
-        return self.model.complete(
-            [{"role": "user", "content": text}], decoding=self.decoding
-        ).text.strip()
+        return self.model.complete([{"role": "user", "content": text}], decoding=self.decoding).text
 
 
 def facts(

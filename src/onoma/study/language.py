@@ -79,8 +79,8 @@ def language(
     for seed in seeds:
         for arm, make in ARMS[name].items():
             raw = whole.model_dump(mode="json", exclude={"published", "system", "about"})
-            raw |= {"name": f"{whole.name}-{arm}", "seed": seed}
-            raw["recommender"] = make(dict(whole.recommender), seed)
+            raw["recommender"] = made = make(dict(whole.recommender), seed)
+            raw |= {"name": made["name"] if arm == WITHOUT else f"{whole.name}-{arm}", "seed": seed}
             finished = run(Recipe.check(raw, arm), data, out / arm / f"seed{seed}", quiet=quiet)
             done.setdefault(arm, []).append(finished)
             figures = ", ".join(f"{key} {finished.metrics['test'][key]:.4f}" for key in KEYS)
