@@ -3,11 +3,12 @@
     onoma models pull smollm2
     ONOMA_DATA=DIR python benchmarks/prompted.py --cases 20
 
-Runs each packaged recipe that names a language model twice on a few test cases: with the local model,
-and with the same model behind ``onoma models serve`` on loopback, through the OpenAI-compatible path.
-Prints the cost table: calls, tokens, seconds, answers that were of no use, items outside the catalogue
-(none may be), how many lists the two paths share, and NDCG beside most popular and SASRec. The figures
-say what a run costs, not how good a model of 135 million parameters is.
+Runs each packaged recipe that names a language model twice on a few test cases: with the local
+model, and with the same model behind ``onoma models serve`` on loopback, through the
+OpenAI-compatible path. Prints the cost table: calls, tokens, seconds, answers that were of no use,
+items outside the catalogue (none may be), how many lists the two paths share, and NDCG beside most
+popular and SASRec. The figures say what a run costs, not how good a model of 135 million parameters
+is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +84,6 @@ def lists(done: Run, parts: Split) -> np.ndarray:
     candidates = None
     if short is not None:
         candidates = short_lists(cases, parts, short.negatives, short.drawn, short.seed)
-    from dataclasses import replace
-
     asked = replace(Requests.of(cases), candidates=candidates)
     return done.recommender.recommend(asked, 10).items
 
