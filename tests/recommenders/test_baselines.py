@@ -11,12 +11,14 @@ from onoma.dataset import Dataset, Ragged, split
 from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Requests
+from onoma.recommenders.baselines.chance import Random
 from onoma.recommenders.baselines.ease import EASE
 from onoma.recommenders.baselines.graph import GraphWalk
 from onoma.recommenders.baselines.itemknn import ItemKNN
 from onoma.recommenders.baselines.markov import Markov
 from onoma.recommenders.baselines.popular import MostPopular
 from onoma.recommenders.baselines.sparse import query, strongest
+from onoma.recommenders.baselines.userknn import UserKNN
 from onoma.recommenders.tuning import choose, grid, validation_ndcg
 
 
@@ -40,6 +42,16 @@ class TestGraphWalk(Conformance):
 class TestItemKNN(Conformance):
     def make(self):
         return ItemKNN()
+
+
+class TestUserKNN(Conformance):
+    def make(self):
+        return UserKNN()
+
+
+class TestRandom(Conformance):
+    def make(self):
+        return Random(seed=1)
 
 
 class TestEASE(Conformance):
@@ -74,6 +86,29 @@ def test_itemknn_is_shrunk_cosine(small_split):
     np.fill_diagonal(similar, 0)
     want = similar[7] + 0.5 * similar[2]
     np.testing.assert_allclose(model.score(asked([2, 7]))[0], want, atol=1e-5)
+
+
+def test_userknn_sums_what_the_users_most_alike_took(small_split):
+    model = UserKNN(neighbours=3, shrink=2.0).fit(small_split)
+    seen = interactions(small_split.train, 40).toarray()
+    history = [2, 7, 7]
+    asked_for = np.bincount(history, minlength=40) > 0
+    alike = seen @ asked_for / (np.sqrt(seen.sum(1) * asked_for.sum()) + 2)
+    nearest = np.argsort(-alike, kind="stable")[:3]
+    assert alike[nearest[2]] > 0
+    want = (alike[nearest, None] * seen[nearest]).sum(0)
+    np.testing.assert_allclose(model.score(asked(history))[0], want, atol=1e-5)
+
+
+def test_random_orders_are_uniform_and_the_seeds_own(small_split):
+    histories = asked(*[[row // 40, row % 40] for row in range(1600)])
+    one, other = (Random(seed=seed).fit(small_split).score(histories) for seed in (1, 2))
+    for scores in (one, other):
+        assert abs(float(scores.mean()) - 0.5) < 0.005
+        # Each item is first as often as any: chi square over 39 degrees of freedom.
+        first = np.bincount(scores.argmax(dim=1).numpy(), minlength=40)
+        assert ((first - 40) ** 2 / 40).sum() < 73
+    assert not torch.equal(one, other)
 
 
 def test_ease_is_the_closed_form(small_split):

@@ -15,6 +15,7 @@ from onoma.evaluation import beyond as _beyond
 from onoma.evaluation.metrics import FORMULAS, formula, metrics
 from onoma.evaluation.significance import bootstrap_ci
 from onoma.evaluation.slices import DESCRIPTIONS, slices
+from onoma.evaluation.ties import averaged
 from onoma.recommenders.base import Ranking, Recommender, Requests
 
 KS = (1, 5, 10, 20, 50)
@@ -65,7 +66,8 @@ class Evaluation:
         intervals in one map of the same keys (``ci95``: ``{"recall@10": [low, high]}``).
         Besides: ``cases``, ``mask_seen``, ``mode``, ``invalid_items``, ``slices`` (of each:
         ``cases``, ``share``, ``recall@k`` and ``ndcg@k`` at the reported k), ``beyond``,
-        ``formulas``, ``seconds``.
+        ``formulas``, ``seconds``; where answers can be of no use, ``unanswered`` (how many were)
+        and ``worst`` (the means with 0 for these).
 
         Args:
             level: coverage; the map is called ``ci`` and its per cent, ``ci95``.
@@ -77,6 +79,14 @@ class Evaluation:
         intervals = bootstrap_ci(table, level=level, samples=samples, seed=seed)
         k = _middle(self.ks)
         shown = [f"recall@{k}", f"ndcg@{k}"]
+        answered = self.ranking.answered
+        bad: dict[str, Any] = {}
+        if answered is not None:
+            worst = (table * answered[:, None]).mean(axis=0)
+            bad = {
+                "unanswered": int((~answered).sum()),
+                "worst": {key: float(mean) for key, mean in zip(keys, worst, strict=True)},
+            }
         parts = {
             name: {
                 "cases": int(rows.sum()),
@@ -93,6 +103,7 @@ class Evaluation:
                 for key, (low, high) in zip(keys, intervals, strict=True)
             },
             "cases": len(self),
+            **bad,
             "mask_seen": self.mask_seen,
             "mode": self.mode,
             "invalid_items": self.invalid_items,
@@ -126,7 +137,8 @@ def evaluate(
         mode: one of the recommender's modes.
         batch: cases a call of ``recommend``; default all (the recommender batches by itself).
         vectors: float[n_items, d], dense or sparse, for the intra-list distance.
-        candidates: int32[n, c], a short list a case in place of the whole catalogue.
+        candidates: int32[n, c], a short list a case in place of the whole catalogue; all of it is
+            asked for, and equal scores count as the mean over the orders that they leave open.
 
     Raises:
         ValueError: no cases, a k below one, or an unknown mode.
@@ -138,15 +150,14 @@ def evaluate(
         raise ValueError(f"k must be at least 1, not {ks}")
     start = time.perf_counter()
     requests = replace(Requests.of(cases, mask_seen=mask_seen), candidates=candidates)
-    step = batch or len(cases)
+    step, k = batch or len(cases), ks[-1]
+    if candidates is not None:
+        k = max(k, candidates.shape[1])
     parts = [
-        recommender.recommend(requests.slice(low, min(low + step, len(cases))), ks[-1], mode=mode)
+        recommender.recommend(requests.slice(low, min(low + step, len(cases))), k, mode=mode)
         for low in range(0, len(cases), step)
     ]
-    ranking = Ranking(
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-    )
+    ranking = Ranking.joined(parts)
     seconds = time.perf_counter() - start
     return measured(
         ranking,
@@ -157,6 +168,7 @@ def evaluate(
         mode=mode,
         vectors=vectors,
         seconds=seconds,
+        ties=candidates is not None,
     )
 
 
@@ -170,10 +182,18 @@ def measured(
     mode: str | None = None,
     vectors: Any = None,
     seconds: float = 0.0,
+    ties: bool = False,
 ) -> Evaluation:
-    """The evaluation of answers that are already there; arguments as of :func:`evaluate`."""
+    """The evaluation of answers that are already there; arguments as of :func:`evaluate`.
+
+    ``ties``: the ranking holds all candidates, and equal scores count by
+    :func:`onoma.evaluation.ties.averaged`.
+    """
     n_items, k = split.dataset.n_items, _middle(tuple(ks))
-    figures = metrics(ranking.items, cases.targets, ks)
+    if ties:
+        figures = averaged(ranking.items, ranking.scores, cases.targets, ks)
+    else:
+        figures = metrics(ranking.items, cases.targets, ks)
     names = dict.fromkeys(key.partition("@")[0] for key in figures)
     return Evaluation(
         ranking=ranking,
@@ -185,6 +205,7 @@ def measured(
             split.train_counts,
             k=k,
             history=cases.history,
+            targets=cases.targets,
             vectors=vectors,
         ),
         invalid_items=invalid_items(ranking.items, n_items),

@@ -16,8 +16,10 @@ FORMULAS = {
     "recall": "Recall@k = |targets among the first k| / |targets|",
     "hit_rate": "HR@k = 1 if any target is among the first k, else 0",
     "precision": "P@k = |targets among the first k| / k",
+    "f1": "F1@k = 2 P@k Recall@k / (P@k + Recall@k)",
     "mrr": "MRR@k = 1 / rank of the first target, 0 if that rank is above k",
     "map": "MAP@k = sum_{r<=k, item r is a target} P@r / |targets|",
+    "mar": "MAR@k = sum_{r<=k} Recall@r / k",
 }
 
 
@@ -94,7 +96,8 @@ def metrics(
     """Every metric of :data:`FORMULAS` at every k, for each row.
 
     Equal to trec_eval's ``ndcg_cut``, ``recall``, ``success``, ``P``, ``recip_rank`` and
-    ``map_cut`` (Voorhees and Harman, TREC, 2005). A row without targets scores 0.
+    ``map_cut`` (Voorhees and Harman, TREC, 2005); F1 and the mean average recall are S053's. A row
+    without targets scores 0.
 
     Args:
         items: int[n, w] item codes, best first; negative codes are padding. Ranks beyond ``w``
@@ -139,8 +142,13 @@ def metrics(
         out[f"recall@{k}"] = _ratio(count, relevant)
         out[f"hit_rate@{k}"] = (count > 0).astype(np.float64)
         out[f"precision@{k}"] = count / k
+        # 2 P R / (P + R), with the hits divided out of it.
+        out[f"f1@{k}"] = _ratio(2 * count, np.where(relevant > 0, relevant + k, 0))
         out[f"mrr@{k}"] = np.where(first <= k, 1 / first, 0.0)
         out[f"map@{k}"] = _ratio(np.bincount(at, precision[inside], minlength=n), relevant)
+        # A hit at rank r counts in the recall of the k - r + 1 ranks from there on.
+        spread = np.bincount(at, (k - rank[inside] + 1) / k, minlength=n)
+        out[f"mar@{k}"] = _ratio(spread, relevant)
     return out
 
 

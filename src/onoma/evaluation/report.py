@@ -26,7 +26,7 @@ from onoma.evaluation.report_page import (
     table,
 )
 
-_NAMES = ("recall", "ndcg", "hit_rate", "mrr", "map", "precision")
+_NAMES = ("recall", "ndcg", "hit_rate", "mrr", "map", "mar", "precision", "f1")
 _MODES = {"generate": "generate", "rank": "rank", "generate_then_rank": "generate, then rank"}
 
 

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from onoma.recommenders.base import Recommender
 
 RECOMMENDERS = {
+    "random": "onoma.recommenders.baselines.chance:Random",
     "popular": "onoma.recommenders.baselines.popular:MostPopular",
     "markov": "onoma.recommenders.baselines.markov:Markov",
     "graph": "onoma.recommenders.baselines.graph:GraphWalk",
     "itemknn": "onoma.recommenders.baselines.itemknn:ItemKNN",
+    "userknn": "onoma.recommenders.baselines.userknn:UserKNN",
     "ease": "onoma.recommenders.baselines.ease:EASE",
     "multvae": "onoma.recommenders.autoencoders.multvae:MultVAE",
     "lightgcn": "onoma.recommenders.collaborative.lightgcn:LightGCN",
     "alpharec": "onoma.recommenders.bridged.alpharec:AlphaRec",
     "llminit": "onoma.recommenders.bridged.llminit:LLMInit",
+    "augmented-mlp": "onoma.recommenders.bridged.augmented:AugmentedMLP",
     "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
     "pad": "onoma.recommenders.bridged.pad:PAD",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
@@ -39,6 +42,8 @@ RECOMMENDERS = {
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
     "mender": "onoma.recommenders.text.mender:Mender",
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
+    "keywords": "onoma.recommenders.retrieval.keywords:Keywords",
+    "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "cascade": "onoma.recommenders.cascade:Cascade",
     "likelihood-llm": "onoma.recommenders.language.likelihood:Likelihood",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
