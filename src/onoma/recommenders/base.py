@@ -33,6 +33,8 @@ class Requests:
         context: n dictionaries of what else is known (time, scenario, dialogue).
         mask_seen: whether items of the history are left out of the answer.
         times: n rows of Unix seconds aligned with the history, -1 where unknown.
+        as_told: whether recommenders that tell the candidates to somebody do so in the order of
+            their columns; else they draw an order, so that no place is favoured.
 
     Raises:
         ValueError: times that are not aligned with the history.
@@ -46,6 +48,7 @@ class Requests:
     context: Sequence[dict[str, Any]] | None = None
     mask_seen: bool = True
     times: Ragged | None = None
+    as_told: bool = False
 
     def __post_init__(self) -> None:
         if self.times is not None and not np.array_equal(self.times.offsets, self.history.offsets):
@@ -93,13 +96,26 @@ class Ranking:
     Attributes:
         items: int32[n, k] item codes.
         scores: float32[n, k].
+        answered: bool[n], False where somebody was asked and the answer was of no use, so that
+            something else stands here; None where that cannot be.
     """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
+    answered: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ranking]) -> Ranking:
+        """Rows of several rankings, one below the other."""
+        told = [part.answered for part in parts if part.answered is not None]
+        return cls(
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate(told) if len(told) == len(parts) else None,
+        )
 
     def ids(self, dataset: Dataset) -> list[list[str]]:
         """The owner's ids, without padding."""
@@ -247,9 +263,7 @@ class Recommender(ABC):
         ]
         if not parts:
             return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
-        return Ranking(
-            np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts])
-        )
+        return Ranking.joined(parts)
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
         scores = self.score(requests)

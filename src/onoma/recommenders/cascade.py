@@ -108,17 +108,26 @@ class Cascade(Recommender):
         return scores
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        items = self.stages[0].recommend(requests, max(k, *self.keep)).items
+        first = self.stages[0].recommend(requests, max(k, *self.keep))
+        items, answered = first.items, first.answered
         for keep, stage in zip(self.keep, self.stages[1:], strict=True):
             shown = np.ascontiguousarray(items[:, :keep])
-            found = stage.recommend(replace(requests, candidates=shown), shown.shape[1]).items
+            ordered = stage.recommend(replace(requests, candidates=shown), shown.shape[1])
+            found = ordered.items
+            if ordered.answered is not None:
+                answered = ordered.answered & (True if answered is None else answered)
             items = np.concatenate([_completed(found, shown), items[:, keep:]], axis=1)
         items = items[:, :k]
         if items.shape[1] < k:
             items = np.pad(items, ((0, 0), (0, k - items.shape[1])), constant_values=-1)
         places = self._n_items - np.arange(k, dtype=np.float32)
         scores = np.where(items >= 0, places[None, :], -np.inf).astype(np.float32)
-        return Ranking(items.astype(np.int32), scores)
+        return Ranking(items.astype(np.int32), scores, answered)
+
+    def languages(self) -> list[Any]:
+        """The language models that its stages ask, each once."""
+        found = [one for stage in self.stages for one in getattr(stage, "languages", list)()]
+        return list({id(one): one for one in found}.values())
 
     def language_report(self) -> dict[str, Any] | None:
         """What the stages that ask a language model say of it; None where none does."""

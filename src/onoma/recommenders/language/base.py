@@ -8,7 +8,7 @@ import threading
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -54,7 +54,8 @@ class Question:
         user: code, -1 for strangers.
         history: int32[l] item codes, oldest first, all of them.
         candidates: int32[c] distinct item codes, in an order that a seed draws for each question,
-            so that a model's liking for a place in the list favours nobody.
+            so that a model's liking for a place in the list favours nobody; in the request's own
+            order where it says so (``as_told``).
         query: what was asked in words, empty where nothing was.
     """
 
@@ -158,39 +159,46 @@ class Prompted(Recommender):
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items]: places counted from the end, the first is n_items."""
+        return self._whole(requests)[0]
+
+    def _whole(self, requests: Requests) -> tuple[Tensor, NDArray[np.bool_]]:
+        """What :meth:`score` gives, and bool[n], where there was no bad answer."""
         n_items = self.dataset.n_items
         out = np.zeros((len(requests), n_items), dtype=np.float32)
         out[:] = -self._followers()
-        judged, found = self._judged(requests, None)
+        judged, found, answered = self._judged(requests, None)
         for question, values in zip(judged, found, strict=True):
             out[question.row, question.candidates] = n_items - _places(values)
-        return torch.from_numpy(out)
+        return torch.from_numpy(out), answered
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
         forbidden = requests.forbidden()
         if requests.candidates is None:
-            return top_k(self.score(requests), k, forbidden=forbidden)
+            whole, answered = self._whole(requests)
+            return replace(top_k(whole, k, forbidden=forbidden), answered=answered)
         items = requests.candidates
         scores = np.where(items >= 0, -self._followers()[np.maximum(items, 0)], -np.inf)
-        judged, found = self._judged(requests, items)
+        judged, found, answered = self._judged(requests, items)
         n_items = self.dataset.n_items
         for question, values in zip(judged, found, strict=True):
             place = dict(zip(question.candidates.tolist(), _places(values).tolist(), strict=True))
             for column, item in enumerate(items[question.row].tolist()):
                 if item in place:
                     scores[question.row, column] = n_items - place[item]
-        return top_k(
+        ranking = top_k(
             torch.from_numpy(scores.astype(np.float32)), k, forbidden=forbidden,
             items=torch.from_numpy(items.astype(np.int64)),
         )  # fmt: skip
+        return replace(ranking, answered=answered)
 
     def _judged(
         self, requests: Requests, candidates: NDArray[np.int32] | None
-    ) -> tuple[list[Question], list[NDArray[np.float64]]]:
+    ) -> tuple[list[Question], list[NDArray[np.float64]], NDArray[np.bool_]]:
         """Ask; where there was no use in the answer, popularity speaks."""
         questions = self.questions(requests, candidates)
+        answered = np.ones(len(requests), dtype=bool)
         if not questions:
-            return [], []
+            return [], [], answered
         found: list[NDArray[np.float64]] = []
         for question, answer in zip(questions, self.judge(questions), strict=True):
             self.answers["asked"] += 1
@@ -199,6 +207,7 @@ class Prompted(Recommender):
                 answer = np.full(len(question.candidates), np.nan)
             elif np.isnan(answer).all():
                 self.answers["rejected: nothing found"] += 1
+            answered[question.row] = not np.isnan(answer).all()
             left = np.isnan(answer)
             if left.any():
                 # Behind everything the answer named, by popularity.
@@ -206,7 +215,7 @@ class Prompted(Recommender):
                 rank = np.argsort(np.argsort(self._followers()[question.candidates]))
                 answer = np.where(left, floor - 1.0 - rank, answer)
             found.append(answer)
-        return questions, found
+        return questions, found, answered
 
     def questions(self, requests: Requests, candidates: NDArray[np.int32] | None) -> list[Question]:
         """Requests that leave something to be asked, with the candidates that are asked about."""
@@ -223,6 +232,7 @@ class Prompted(Recommender):
             pool = pool[~np.isin(pool, forbidden[row])][: self.shortlist]
             if not len(pool):
                 continue
+            told = np.sort(pool)
             history = np.asarray(requests.history[row], dtype=np.int32)
             query = requests.query[row] if requests.query is not None else ""
             user = int(requests.users[row]) if requests.users is not None else -1
@@ -231,9 +241,11 @@ class Prompted(Recommender):
             draw = np.random.default_rng(
                 int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
             )
-            out.append(
-                Question(row, user, history, np.sort(pool)[draw.permutation(len(pool))], query)
-            )
+            told = told[draw.permutation(len(told))]
+            if requests.as_told and candidates is not None:
+                given = candidates[row][np.isin(candidates[row], pool)]
+                told = given[np.sort(np.unique(given, return_index=True)[1])]
+            out.append(Question(row, user, history, told, query))
         return out
 
     def _followers(self) -> NDArray[np.float32]:
@@ -241,6 +253,10 @@ class Prompted(Recommender):
         places = np.empty(len(self._counts), dtype=np.float32)
         places[np.argsort(-self._counts, kind="stable")] = np.arange(len(self._counts))
         return places
+
+    def languages(self) -> list[LanguageModel]:
+        """The models that are asked, for what they cost."""
+        return [self.language]
 
     def language_report(self) -> dict[str, Any]:
         """What a metrics file records of the language model: who, how often, at what cost."""
