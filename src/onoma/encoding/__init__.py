@@ -21,6 +21,8 @@ ENCODERS: dict[str, str] = {
     "joined": "onoma.encoding.joined:Joined",
     "smoothed": "onoma.encoding.smoothed:Smoothed",
     "shuffled": "onoma.encoding.shuffled:Shuffled",
+    "written": "onoma.encoding.written:Written",
+    "augmented": "onoma.encoding.augmented:Augmented",
 }
 
 __all__ = ["ENCODERS", "Encoder", "LogEncoder", "TextEncoder", "build", "cached"]

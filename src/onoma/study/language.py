@@ -198,6 +198,21 @@ def _shuffled(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     return {**settings, "encoder": {"name": "shuffled", "of": of, "seed": seed}}
 
 
+def _original(times: int) -> Arm:
+    """The recommender on the original texts alone, told ``times`` times over."""
+
+    def told(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+        of = settings.get("encoder", {}).get("of", "sentence")
+        return {**settings, "encoder": {"name": "joined", "parts": [of] * times}}
+
+    return told
+
+
+def _dealt(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The generated texts under other items, the original ones where they belong."""
+    return {**settings, "encoder": {**settings["encoder"], "shuffled": seed}}
+
+
 def _graph(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """A graph model of ids with the same sizes, loss and schedule."""
     return {"name": "lightgcn", **_kept(settings, (*GRAPH, "train"))}
@@ -234,6 +249,12 @@ def _wide(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 ARMS: dict[str, dict[str, Arm]] = {
     "alpharec": {WITHOUT: _graph, WITH: _same, "shuffled": _shuffled},
     "llminit": {WITHOUT: _graph, WITH: _same, "shuffled": _shuffled},
+    "augmented-mlp": {
+        WITHOUT: _original(1),
+        WITH: _same,
+        "shuffled": _dealt,
+        "without-wide": _original(2),
+    },
     "llm-kt": {
         WITHOUT: _listens,
         WITH: _same,
