@@ -71,6 +71,8 @@ class EvaluateSection(_Section):
         cases: test and validation cases at most, drawn by a fixed seed; all where not given.
         candidates: rank a short list a case; the whole catalogue where not given.
         beside: recipes that are fitted on the same split and measured on the same cases.
+        query: what test users ask in words: ``reviews``, those they wrote before and nothing of
+            the target's; users who wrote nothing else are left out. Nothing where not given.
     """
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
@@ -80,6 +82,7 @@ class EvaluateSection(_Section):
     cases: int | None = Field(default=None, ge=1)
     candidates: CandidatesSection | None = None
     beside: tuple[str, ...] = ()
+    query: Literal["reviews"] | None = None
 
 
 class Recipe(_Section):

@@ -54,9 +54,9 @@ def load_data(recipe: Recipe) -> Dataset:
 
 
 def cut(recipe: Recipe, dataset: Dataset) -> Split:
-    """The split a recipe names."""
+    """The split a recipe names, with what test users ask."""
     section = recipe.data
-    return split(
+    parts = split(
         dataset,
         section.protocol,
         ties=section.ties,
@@ -64,6 +64,11 @@ def cut(recipe: Recipe, dataset: Dataset) -> Split:
         valid=section.valid,
         test=section.test,
     )
+    if recipe.evaluate.query is None:
+        return parts
+    from onoma.evaluation.queries import ask_in_words
+
+    return ask_in_words(parts)
 
 
 @dataclass
@@ -275,7 +280,8 @@ def measure(
             if short is None
             else f"the target and {short.negatives} negatives ({short.drawn}, seed {short.seed})",
             "mask_seen": masked,
-        },
+        }
+        | ({"query": recipe.evaluate.query} if recipe.evaluate.query else {}),
         "test": test,
         "modes": {
             mode: test if mode == modes[0] else figures(cases, mask_seen=masked, mode=mode)
@@ -326,6 +332,7 @@ def beside(
     for name in recipe.evaluate.beside:
         raw = Recipe.load(name).model_dump(mode="json")
         raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
+        raw["evaluate"]["query"] = recipe.evaluate.query
         other = Recipe.check(raw, name)
         done = run(other, None, folder.parent / run_folder(other, parts.dataset).name, quiet=True)
         found = evaluate(

@@ -28,12 +28,14 @@ class Cases:
         history: n rows of item codes, oldest first, all that is known before the target.
         targets: n rows of item codes that followed.
         times: n rows aligned with the history, -1 where unknown; None where nobody kept them.
+        query: n texts, what is asked in words; None where nothing is.
     """
 
     users: NDArray[np.int32]
     history: Ragged
     targets: Ragged
     times: Ragged | None = None
+    query: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -41,7 +43,10 @@ class Cases:
     def take(self, rows: NDArray[np.integer]) -> Cases:
         """A subset of the cases."""
         times = None if self.times is None else self.times.take(rows)
-        return Cases(self.users[rows], self.history.take(rows), self.targets.take(rows), times)
+        query = None if self.query is None else tuple(self.query[int(row)] for row in rows)
+        return Cases(
+            self.users[rows], self.history.take(rows), self.targets.take(rows), times, query
+        )
 
 
 @dataclass(frozen=True)

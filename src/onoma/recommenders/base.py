@@ -60,7 +60,9 @@ class Requests:
     @classmethod
     def of(cls, cases: Cases, *, mask_seen: bool = True) -> Requests:
         """The questions of evaluation cases."""
-        return cls(cases.history, cases.users, mask_seen=mask_seen, times=cases.times)
+        return cls(
+            cases.history, cases.users, query=cases.query, mask_seen=mask_seen, times=cases.times
+        )
 
     @classmethod
     def histories(

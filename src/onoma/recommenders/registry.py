@@ -46,6 +46,10 @@ RECOMMENDERS = {
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "cascade": "onoma.recommenders.cascade:Cascade",
     "likelihood-llm": "onoma.recommenders.language.likelihood:Likelihood",
+    "pointwise-llm": "onoma.recommenders.language.pointwise:PointWise",
+    "pairwise-llm": "onoma.recommenders.language.pairwise:PairWise",
+    "listwise-llm": "onoma.recommenders.language.listwise:ListWise",
+    "titles-llm": "onoma.recommenders.language.titles:Titles",
     "flagship": "onoma.recommenders.generative.flagship:Flagship",
 }
 

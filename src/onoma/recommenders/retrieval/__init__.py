@@ -1,0 +1,1 @@
+"""Recommenders that find items by what is asked."""
