@@ -222,10 +222,11 @@ def curves_section(log: Sequence[Mapping[str, Any]]) -> str:
     def points(key: str) -> list[tuple[float, float]]:
         return [(row["epoch"], row[key]) for row in log if _is(row.get("epoch"), row.get(key))]
 
-    loss, valid = points("loss"), points("valid_ndcg@10")
+    judged = next((key for row in log for key in row if key.startswith("valid_")), "valid_ndcg@10")
+    loss, valid = points("loss"), points(judged)
     best = max(range(len(valid)), key=lambda place: valid[place][1]) if valid else None
     charts = line_chart("Training loss by epoch", loss, decimals=3) + line_chart(
-        "Validation NDCG@10 by epoch", valid, mark=best
+        f"Validation {judged.removeprefix('valid_').upper()} by epoch", valid, mark=best
     )
     note = "The weights are those of the best validation epoch; test never chooses."
     return section("Training", f'<div class="pair">{charts}</div>' if charts else "", note=note)

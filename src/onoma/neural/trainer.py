@@ -34,7 +34,7 @@ class TrainSettings(BaseModel):
         weight_decay: on matrices only.
         clip: largest gradient norm.
         valid_every: epochs between validations.
-        patience: validations without a better NDCG@10 before stopping.
+        patience: validations without a better figure before stopping.
         checkpoint_seconds: seconds between checkpoints inside an epoch.
         trackers: where else the log goes: ``tensorboard``, ``mlflow``.
     """
@@ -54,7 +54,10 @@ class TrainSettings(BaseModel):
 
 
 class Task(Protocol):
-    """What the trainer asks of a model's recommender."""
+    """What the trainer asks of a model's recommender.
+
+    A task that is judged by something else than NDCG@10 says so in ``judged``, as ``auc``.
+    """
 
     def plan(self, seed: int, epoch: int) -> Sequence[Any]:
         """The batches of one epoch, a pure function of its arguments."""
@@ -63,7 +66,7 @@ class Task(Protocol):
         """Scalar mean loss of one batch."""
 
     def validate(self) -> float:
-        """NDCG@10 over all validation cases."""
+        """NDCG@10 over all validation cases, or what ``judged`` names; higher is better."""
 
 
 class Trainer:
@@ -95,8 +98,8 @@ class Trainer:
         """Run to the end or to early stopping.
 
         Returns:
-            ``best_epoch``, ``valid_ndcg@10``, ``epochs``, ``steps``, ``seconds``,
-            ``seconds_to_best``.
+            ``best_epoch``, ``valid_ndcg@10`` (or what the task is judged by), ``epochs``,
+            ``steps``, ``seconds``, ``seconds_to_best``.
 
         Raises:
             OnomaError: the loss is not finite, or the checkpoint belongs to other settings.
@@ -105,6 +108,7 @@ class Trainer:
         optimiser = _adamw(model, settings)
         total = max(1, len(task.plan(self.seed, 0)) * settings.epochs)
         state = _State()
+        judged = f"valid_{getattr(task, 'judged', 'ndcg@10')}"
         best: dict[str, Tensor] = {}
         fingerprint = self._fingerprint(model)
         saved = self.folder / "checkpoint.safetensors" if self.folder else None
@@ -161,13 +165,9 @@ class Trainer:
                 if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
                     model.eval()
                     with torch.no_grad():
-                        row["valid_ndcg@10"] = task.validate()
-                    if row["valid_ndcg@10"] > state.best:
-                        state.best, state.best_epoch, state.stale = (
-                            row["valid_ndcg@10"],
-                            state.epoch,
-                            0,
-                        )
+                        row[judged] = task.validate()
+                    if row[judged] > state.best:
+                        state.best, state.best_epoch, state.stale = row[judged], state.epoch, 0
                         state.seconds_to_best = time.monotonic() - started
                         best = {k: v.detach().clone() for k, v in model.state_dict().items()}
                     else:
@@ -184,7 +184,7 @@ class Trainer:
         self.history = state.rows
         return {
             "best_epoch": state.best_epoch,
-            "valid_ndcg@10": state.best,
+            judged: state.best,
             "epochs": state.epoch,
             "steps": state.step,
             "seconds": time.monotonic() - started,
@@ -249,7 +249,7 @@ class Trainer:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  valid ndcg@10 {task.fields[best]:.4f}"),
+            TextColumn("loss {task.fields[loss]:.3f}  valid {task.fields[best]:.4f}"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
