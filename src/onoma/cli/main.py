@@ -108,6 +108,7 @@ VERBS = {
     "keys": Verb("onoma.cli.keys:app", "API keys: add, list, revoke."),
     "index": Verb("onoma.cli.index:app", "Build, judge and look at names."),
     "study": Verb("onoma.cli.study:app", "Which method suits a catalogue, by experiment."),
+    "models": Verb("onoma.cli.models:app", "Language models: list, pull, try, serve."),
     "prompts": Verb("onoma.cli.prompts:app", "The texts that language models are asked with."),
     "systems": Verb(
         "onoma.cli.systems:systems",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import queue
 import secrets
@@ -28,6 +29,7 @@ from onoma.language.base import (
 from onoma.language.pulling import file_hash
 
 _DEFAULT = Decoding()
+_COMPACT = {"whitespace_flexible": False}  # llguidance's option; another grammar lets it be
 _PROMPT_CACHE = 256  # MiB for the states of earlier prompts
 
 
@@ -42,7 +44,9 @@ class LlamaModel(LanguageModel):
     Args:
         path: the GGUF file; it has its chat form inside.
         context: tokens that question and answer have together.
-        threads: default one for each core that this process may use.
+        threads: default all cores that this process may use but one, at most eight. Its threads
+            wait for each other at every step, so one that has to share its core with another
+            program holds up all.
         prices: see :class:`~onoma.language.base.Meter`.
 
     Raises:
@@ -69,7 +73,7 @@ class LlamaModel(LanguageModel):
                 f"cannot be read ({error.strerror})", where=str(path), fix="Name a GGUF file"
             ) from None
         self.identity, self.context = f"gguf:{digest[:16]}", context
-        self.threads = threads or _cores()
+        self.threads = threads or max(1, min(_cores() - 1, 8))
         self._lock = threading.Lock()
         self._held: list[Any] = []  # the engine; emptied at exit, before its threads are gone
         self._close = weakref.finalize(self, self._held.clear)
@@ -87,10 +91,7 @@ class LlamaModel(LanguageModel):
         asked, held = (plain(messages), schema) if not tools else with_tools(messages, tools)
         body = self._body(asked, decoding)
         if held is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": dict(held), "strict": True},
-            }
+            body["grammar"] = self._grammar(held)
         began = time.perf_counter()
         with self._lock:
             answer = self._asked("handle_chat_completions", body)
@@ -192,6 +193,31 @@ class LlamaModel(LanguageModel):
             "min_p": 0.0,
         }
 
+    def _grammar(self, schema: Mapping[str, Any]) -> str:
+        # As a grammar and not as a response format: llama.cpp reads an answer to that with a
+        # parser of its own, which throws an answer away that ends at the token limit. White space
+        # that no JSON needs is not allowed: small models love to write it for ever.
+        import xllamacpp
+
+        spelled = {**schema, "x-guidance": _COMPACT}
+        # llama.cpp decodes freely under a grammar that it cannot read, so it is read here first.
+        wrong = self._unreadable(json.dumps(spelled))
+        if wrong:
+            said = " ".join(wrong.split())[:200]
+            raise LanguageError(f"the schema cannot be decoded under ({said})", where=self.identity)
+        return str(xllamacpp.json_schema_to_grammar(spelled))
+
+    def _unreadable(self, schema: str) -> str:
+        try:
+            from llguidance import LLMatcher
+        except ImportError:
+            raise LanguageError(
+                "answers under a schema need llguidance",
+                where=self.identity,
+                fix="pip install 'onoma[llm]'",
+            ) from None
+        return str(LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema)) or "")
+
     def _asked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             answer = getattr(self._engine(), verb)(body)
@@ -246,6 +272,7 @@ class LlamaModel(LanguageModel):
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.cache_ram_mib = _PROMPT_CACHE
         params.prefill_assistant = False
+        params.force_pure_content_parser = True
         params.verbosity = -1
         # The engine also listens on loopback. Nobody is to use that: a key that is told to none.
         params.api_keys = [secrets.token_hex(32)]

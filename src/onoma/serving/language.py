@@ -38,7 +38,7 @@ _NESTING = 128  # a schema is nested deeper than what other services take
 
 
 class OneKey(Keyring):
-    """A keyring with the one key of an environment variable."""
+    """A keyring with one key; without it any token is let through, as clients must send one."""
 
     def __init__(self, secret: str | None) -> None:
         super().__init__()
@@ -46,7 +46,8 @@ class OneKey(Keyring):
 
     def find(self, token: str) -> Key | None:
         """The key, compared in constant time."""
-        if self._secret is None or not hmac.compare_digest(token.encode(), self._secret.encode()):
+        secret = self._secret
+        if secret is not None and not hmac.compare_digest(token.encode(), secret.encode()):
             return None
         return Key("language", "language", frozenset({"read"}))
 
