@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onoma.language.grounding import Counts, Grounded, Grounder
@@ -21,7 +21,8 @@ FILMS = [
     "20,000 Leagues Under the Sea (1954)", "C++", "C#", "C", "$", "🎬", "...", "Amélie (2001)",
     "Avventura, L' (1960)", "Spider-Man (2002)", "Shawshank Redemption, The (1994)", "Twins",
     "twins", "Malcolm X (1992)", "हिन्दी फ़िल्म", "Vitamin C Serum with Hyaluronic Acid",
-    "Shampoo (12 oz)",
+    "Shampoo (12 oz)", "Nail Art Image Plate (C) by Cheeky", "Sigma Eye Shadow Palette - Dare",
+    "Godzilla (Gojira) (1954)", "Godzilla (1998)", "", " ",
 ]  # fmt: skip
 WORDS = ["night", "river", "golden", "dragon", "harbour", "silent", "garden", "winter", "machine"]
 ROMAN = ["0", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
@@ -63,6 +64,8 @@ def row(grounder, text):
         ("L’avventura", "Avventura, L' (1960)"),
         ("Spiderman", "Spider-Man (2002)"),
         ("twins", "Twins"),  # one title twice: the first
+        ("Nail Art Image Plate by Cheeky", "Nail Art Image Plate (C) by Cheeky"),
+        ("Spider-Man (with Tobey Maguire)", "Spider-Man (2002)"),
         ("Malcolm X", "Malcolm X (1992)"),
     ],
 )
@@ -77,7 +80,9 @@ def test_ways_to_write_a_title(films, text, title):
         "Rocky", "Rocky III", "The Godfather", "Star Wars", "Alien 4", "C+", "20 Leagues",
         "Twin", "Vitamin E Serum with Hyaluronic Acid", "Shampoo", "Shampoo (16 oz)", "12",
         "Seven Samurai", "The Shawshank Redemption 2", "a.k.a. Se7en 2", "Star Wars: Episode VI - "
-        "The Empire Strikes Back", "The Shawshank Redemptions",
+        "The Empire Strikes Back", "The Shawshank Redemptions", "Godzilla (Mothra)",
+        "Nail Art Image Plate (A) by Cheeky", "Nail Art Image Plate (B) by Cheeky",
+        "Sigma Eye Shadow Palette - Bare",
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_not_found(films, text):
@@ -269,10 +274,12 @@ def test_any_answer_can_be_cut(text):
     assert counts.texts == len(found) and len(rows) == len(set(rows))
 
 
-@given(st.lists(st.sampled_from(range(len(FILMS))), unique=True, min_size=2, max_size=12))
+LISTED = [row for row, title in enumerate(FILMS) if title.strip(" .") and title != "twins"]
+
+
+@given(st.lists(st.sampled_from(LISTED), unique=True, min_size=2, max_size=12))
 def test_lists_of_titles_are_read_back(rows):
     films = _films()
-    assume(not {FILMS.index("twins"), FILMS.index("...")} & set(rows))
     for mark in ("{n}. {t}", "- {t}", "{n}) **{t}**"):
         text = "\n".join(mark.format(n=n, t=FILMS[row]) for n, row in enumerate(rows, 1))
         assert films.take(films.lines(f"Here you are:\n{text}\nEnjoy!"))[0] == rows

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ How = Literal["exact", "fuzzy", "dense", "none"]
 
 _TRIED = 32  # spellings that are looked at closely, best first
 _AT_ONCE = 1 << 24  # pairs of texts compared in one go
-_SMALL = frozenset("the a an of and in on to at".split())
+_SMALL = frozenset("the an of and in on to at".split())
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,15 @@ class Counts:
         )
 
 
+class _Form(NamedTuple):
+    """A text to compare: where it comes from, and whether it is all of its title."""
+
+    text: str
+    row: int
+    numerals: Tokens
+    whole: bool
+
+
 class Grounder:
     """Finds the items that texts name.
 
@@ -95,14 +104,16 @@ class Grounder:
     1. exact: the same title but for case, the place of the article (``Postman, The``), a year in
        brackets at the end, punctuation, accents, brackets and the way numerals are written;
     2. fuzzy: a spelling at least ``fuzzy`` alike whose words differ by typing errors alone: no
-       word more or less but articles and prepositions, no short word changed, no ending
-       added or lost;
+       word more or less but articles and prepositions, no short word changed, no
+       beginning changed, no ending added or lost;
     3. dense: the nearest title by ``embed``, at least ``dense`` near.
 
     In every way the numerals of both must be the same in the same order, however they are
     written (``IV``, ``4``, ``four``), so that no sequel stands for another; and where both have a
-    year, the years must agree. A text that fits several items names none of them, except that of
-    items with one title and year the first is taken.
+    year, the years must agree. A text or a title may have something in brackets that the other
+    lacks; where both have something there, it must be the same, for it may tell items apart
+    (``Plate (B)``, ``Plate (C)``). A text that fits several items names none of them, except that
+    of items with one title and year the first is taken.
 
     Args:
         titles: n texts; the row of a title is its place.
@@ -127,17 +138,16 @@ class Grounder:
         self._embed, self._fuzzy, self._dense = embed, fuzzy, dense
         self._spelled = [spelling(title) for title in self.titles]
         self._years = np.array([one.year for one in self._spelled], dtype=np.int64)
-        self._exact: list[dict[object, list[int]]] = [defaultdict(list) for _ in range(4)]
-        # Texts to compare, and rows, by numerals: what has others is never compared.
-        self._spellings: dict[Tokens, list[tuple[str, int]]] = defaultdict(list)
+        self._exact: dict[object, list[int]] = defaultdict(list)
+        # What to compare, by numerals: what has others is never compared.
+        self._spellings: dict[Tokens, list[_Form]] = defaultdict(list)
         self._rows: dict[Tokens, list[int]] = defaultdict(list)
         for row, one in enumerate(self._spelled):
-            for tier, known in zip(self._exact, _keys(one), strict=True):
-                for key in known:
-                    tier[key].append(row)
-            for form in one.forms:
-                self._spellings[numerals(form)].append((" ".join(form), row))
-            for kind in {numerals(form) for form in (one.full, *one.forms)}:
+            for key in _keys(one):
+                self._exact[key].append(row)
+            for form in _forms(one, row):
+                self._spellings[form.numerals].append(form)
+            for kind in {numerals(one.full), *(form.numerals for form in _forms(one, row))}:
                 self._rows[kind].append(row)
         self._vectors: NDArray[np.float32] | None = None
 
@@ -150,7 +160,7 @@ class Grounder:
         Returns:
             One :class:`Grounded` a text.
         """
-        asked = [spelling(text) for text in texts]
+        asked = [self._asked(text) for text in texts]
         out = [self._exactly(one) for one in asked]
         for finder in (self._by_spelling, self._by_meaning):
             left = [place for place, found in enumerate(out) if found is None]
@@ -167,12 +177,18 @@ class Grounder:
 
     def lines(self, text: str) -> list[str]:
         """The mentions of items in a free answer, in their order; see :func:`mentions`."""
-        return mentions(text, lambda part: self._exactly(spelling(part)) is not None)
+        return mentions(text, lambda part: self._exactly(self._asked(part)) is not None)
+
+    def _asked(self, text: str) -> Spelling:
+        """A text taken apart; its parts are left where titles with other brackets have them."""
+        one = spelling(text)
+        parts = tuple(part for part in one.parts if ("part", part) not in self._exact)
+        return replace(one, parts=parts)
 
     def _exactly(self, asked: Spelling) -> Grounded | None:
         """None where nothing is found; a :class:`Grounded` without a row where several are."""
-        for tier, wanted in zip(self._exact, _keys(asked), strict=True):
-            rows = sorted({row for key in wanted for row in tier.get(key, ())})
+        for wanted in _wanted(asked):
+            rows = sorted({row for key in wanted for row in self._exact.get(key, ())})
             rows = self._of_year(rows, asked.year)
             if rows:
                 row = self._one(rows)
@@ -183,45 +199,42 @@ class Grounder:
         from rapidfuzz import fuzz, process
 
         out: list[Grounded | None] = [None] * len(asked)
-        queries: dict[Tokens, list[tuple[str, int]]] = defaultdict(list)
+        queries: dict[Tokens, list[_Form]] = defaultdict(list)
         for place, one in enumerate(asked):
-            for form in one.forms:
-                queries[numerals(form)].append((" ".join(form), place))
+            for form in _forms(one, place):
+                queries[form.numerals].append(form)
         for kind, wanted in queries.items():
             there = self._spellings.get(kind)
             if not there:
                 continue
-            known = [text for text, _ in there]
+            known = [form.text for form in there]
             step = max(1, _AT_ONCE // len(known))
             for begin in range(0, len(wanted), step):
                 part = wanted[begin : begin + step]
                 likeness = process.cdist(
-                    [text for text, _ in part], known, scorer=fuzz.ratio,
+                    [form.text for form in part], known, scorer=fuzz.ratio,
                     score_cutoff=self._fuzzy, dtype=np.float32,
                 )  # fmt: skip
-                for (text, place), scores in zip(part, likeness, strict=True):
-                    if out[place] is None:
-                        out[place] = self._spelled_so(text, asked[place].year, scores, there)
+                for form, scores in zip(part, likeness, strict=True):
+                    if out[form.row] is None:
+                        out[form.row] = self._alike(form, asked[form.row].year, scores, there)
         return out
 
-    def _spelled_so(
-        self,
-        text: str,
-        year: int,
-        scores: NDArray[np.float32],
-        there: list[tuple[str, int]],
+    def _alike(
+        self, form: _Form, year: int, scores: NDArray[np.float32], there: list[_Form]
     ) -> Grounded | None:
         found = np.flatnonzero(scores >= self._fuzzy)
         best = found[np.argsort(-scores[found], kind="stable")][:_TRIED]
         alike = [
-            (float(scores[place]), there[place][1])
+            (float(scores[place]), other.row)
             for place in best.tolist()
-            if self._of_year([there[place][1]], year) and _typed(text, there[place][0])
+            if (other := there[place]).whole or form.whole
+            if self._of_year([other.row], year) and _typed(form.text, other.text)
         ]
         if not alike:
             return None
         score = alike[0][0]
-        row = self._one(sorted({row for other, row in alike if other == score}))
+        row = self._one(sorted({row for likeness, row in alike if likeness == score}))
         return None if row is None else Grounded(row, "fuzzy", score / 100)
 
     def _by_meaning(self, asked: list[Spelling], texts: list[str]) -> list[Grounded | None]:
@@ -261,10 +274,38 @@ class Grounder:
         return rows[0] if len(titles) == 1 else None
 
 
-def _keys(one: Spelling) -> tuple[list[object], ...]:
-    """What a title is looked up by, the strictest first."""
-    joined = list(dict.fromkeys((numerals(form), squashed(form)) for form in one.forms))
-    return [one.raw] if one.raw else [], [one.full] if one.full else [], [*one.forms], [*joined]
+def _forms(one: Spelling, row: int) -> list[_Form]:
+    whole = [_Form(" ".join(one.bare), row, numerals(one.bare), True)] if one.bare else []
+    return [*whole, *(_Form(" ".join(p), row, numerals(p), False) for p in one.parts)]
+
+
+def _keys(one: Spelling) -> set[object]:
+    """What a title is found by."""
+    out: set[object] = {("raw", one.raw)} if one.raw else set()
+    if one.full:
+        out |= {("full", one.full), ("bare", one.bare), ("joined", _joined(one.bare))}
+    for part in one.parts:
+        out |= {("part", part), ("joined part", _joined(part))}
+    return out
+
+
+def _wanted(one: Spelling) -> Iterator[list[object]]:
+    """What a text is looked up by: one step after the other, the strictest first.
+
+    A part of a text may be a whole title, and a whole text a part of one.
+    """
+    yield [("raw", one.raw)]
+    if one.full:
+        yield [("full", one.full)]
+        yield [("bare", one.bare)]
+        yield [("part", one.bare), *(("bare", part) for part in one.parts)]
+        joined = _joined(one.bare)
+        yield [("joined", joined)]
+        yield [("joined part", joined), *(("joined", _joined(part)) for part in one.parts)]
+
+
+def _joined(form: Tokens) -> tuple[Tokens, str]:
+    return numerals(form), squashed(form)
 
 
 def _typed(one: str, other: str) -> bool:
@@ -282,8 +323,9 @@ def _typed(one: str, other: str) -> bool:
         left, right = ["".join(left)], ["".join(right)]
     return all(
         a == b
-        # Alien and Aliens, Inside and Insider are words of their own.
-        or (not a.startswith(b) and not b.startswith(a))
-        and DamerauLevenshtein.distance(a, b) <= (min(len(a), len(b)) >= 4) + (len(a) >= 8)
+        # Words that go on (Alien, Aliens) or begin otherwise (Bare, Dare) are other words.
+        or (a[:1] == b[:1] and not a.startswith(b) and not b.startswith(a))
+        and DamerauLevenshtein.distance(a, b)
+        <= (max(len(a), len(b)) >= 5) + (min(len(a), len(b)) >= 10)
         for a, b in zip(left, right, strict=True)
     )

@@ -47,15 +47,16 @@ class Spelling:
             that nobody would tell apart.
         year: in brackets at the end; 0 where there is none.
         full: words and numerals of all of it; numerals are digits, however they were written.
-        forms: other ways to write ``full``: itself, what is left without brackets, and what
-            stands inside them behind "a.k.a.", as long as no numeral is lost by that; all without
-            a leading article.
+        bare: ``full`` without a leading English article.
+        parts: what is left of ``bare`` without its brackets, and what stands in them behind
+            "a.k.a.", as long as no numeral is lost by that.
     """
 
     raw: str
     year: int
     full: Tokens
-    forms: tuple[Tokens, ...]
+    bare: Tokens
+    parts: tuple[Tokens, ...] = ()
 
 
 def spelling(title: str) -> Spelling:
@@ -76,12 +77,14 @@ def spelling(title: str) -> Spelling:
         inside, main = [], _moved(text)
     raw = " ".join([main, *(f"({part})" for part in inside)])
     full = tokens(raw)
+    if not inside:
+        return Spelling(raw, year, full, _bare(full))
     known = set(numerals(full))
     other = [_AKA.sub("", part) for part in inside if _AKA.match(part)]
-    forms = [full, *(tokens(text) for text in (main, *other))]
-    # Rocky is not Rocky (II): a form that loses a numeral is another title.
-    whole = [bare(form) for form in forms if form and set(numerals(form)) == known]
-    return Spelling(raw, year, full, tuple(dict.fromkeys(whole)))
+    parts = dict.fromkeys(_bare(tokens(text)) for text in (main, *other))
+    # Rocky is not Rocky (II): what loses a numeral is another title.
+    kept = (part for part in parts if part and set(numerals(part)) == known)
+    return Spelling(raw, year, full, _bare(full), tuple(kept))
 
 
 def tokens(text: str) -> Tokens:
@@ -111,11 +114,6 @@ def tokens(text: str) -> Tokens:
 def numerals(form: Tokens) -> Tokens:
     """The numerals of a form, in their order: they tell sequels apart."""
     return tuple(token for token in form if token[0].isdecimal())
-
-
-def bare(form: Tokens) -> Tokens:
-    """A form without a leading English article."""
-    return form[1:] if len(form) > 1 and form[0] in _LEADING else form
 
 
 def squashed(form: Tokens) -> str:
@@ -162,7 +160,7 @@ def _without_accents(text: str) -> str:
 
 def _roman(word: str, alone: bool) -> str:
     """Digits of a numeral below 40; a single letter is one only where it stands alone."""
-    if len(word) == 1 and not alone:
+    if word.strip("ivx") or (len(word) == 1 and not alone):
         return ""
     found = _ROMAN.fullmatch(word)
     if found is None:
@@ -172,3 +170,7 @@ def _roman(word: str, alone: bool) -> str:
     if value is None:
         value = 5 * units.count("v") + units.count("i")
     return str(10 * len(tens) + value)
+
+
+def _bare(form: Tokens) -> Tokens:
+    return form[1:] if len(form) > 1 and form[0] in _LEADING else form
