@@ -91,3 +91,9 @@ def spoken(title: str) -> str:
     plain = re.sub(r"\s*\([^()]*\)\s*$", "", plain) or plain
     found = _ARTICLE.match(plain)
     return f"{found['article']} {found['rest']}" if found else plain
+
+
+def dated(title: str) -> str:
+    """As :func:`spoken`, with the year behind it where the title has one."""
+    year = _YEAR.search(title)
+    return f"{spoken(title)} {year[0].strip()}" if year else spoken(title)
