@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,30 @@ def model(tiny_folder):
     return TorchModel(tiny_folder, prices={"prompt": 1.0, "completion": 3.0}, device="cpu")
 
 
+@pytest.fixture(params=["torch", "local"])
+def any_model(request, tiny_folder, tmp_path):
+    """One engine, or two behind one identity."""
+    if request.param == "torch":
+        yield request.getfixturevalue("model")
+        return
+    for name in ("xllamacpp", "gguf"):
+        pytest.importorskip(name, reason="the llm extra is not installed")
+    sys.path.insert(0, str(Path(__file__).parent))
+    from tiny_gguf import tiny_gguf
+
+    from onoma.language.local import Local
+
+    place = tmp_path / "pulled"
+    place.mkdir()
+    (place / "torch").symlink_to(tiny_folder)
+    (place / "model.gguf").symlink_to(tiny_gguf(tiny_folder))
+    (place / "pulled.json").write_text('{"sha256": "0123456789abcdef"}')
+    prices = {"prompt": 1.0, "completion": 3.0}
+    made = Local(place, prices=prices, device="cpu", context=512, threads=1)
+    yield made
+    made.close()
+
+
 def session(model):
     """Every verb, one of them twice, one fault, one stream that is cut."""
     stars = {"movie": {"enum": ["Alien"]}, "stars": {"enum": [1, 2, 3]}}
@@ -56,13 +81,14 @@ def session(model):
     return said
 
 
-def test_a_replay_equals_the_recording_and_its_costs(model, tmp_path):
+def test_a_replay_equals_the_recording_and_its_costs(any_model, tmp_path):
+    model = any_model
     recorder = Taped(model, tmp_path / "tape.jsonl", note="test")
     said = session(recorder)
     used = recorder.meter.report()
     assert used["calls"] > 4 and used["cost"] > 0 and used["replayed"] == 2
     assert spent(recorder).report() == {**used, "replayed": 0}
-    recorder.close()
+    recorder.tape.close()
 
     written = (tmp_path / "tape.jsonl").read_bytes()
     replay = Taped(None, tmp_path / "tape.jsonl")
