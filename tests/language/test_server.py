@@ -103,7 +103,7 @@ def test_log_probabilities_are_those_of_the_model(bare, model, monkeypatch):
         assert found.logprobs == pytest.approx(right.logprobs, abs=1e-4)
         assert (found.tokens == right.tokens).all()
     # The same by echoes, as from a server that has nothing else.
-    monkeypatch.setattr(model, "_facts", {})
+    monkeypatch.setattr(model, "_served", frozenset())
     for prompt in ("Movies like", "Movies like ", "東"):
         right, found = bare.logprobs(prompt, NAMES), model.logprobs(prompt, NAMES)
         assert found.logprobs == pytest.approx(right.logprobs, abs=1e-4)

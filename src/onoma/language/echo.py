@@ -1,7 +1,8 @@
-"""What each token of a text was worth to a model, as servers echo it."""
+"""Echoes: what each token of a text was worth to a model, made here and read elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,3 +62,26 @@ def echo(model: TorchModel, text: str) -> Echo:
     edges = [0, *starts[1:], len(text)]
     pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
     return Echo(pieces, values, (tokenizer.decode([best]), float(logprobs[-1, best])))
+
+
+def those_of(tokens: Sequence[str], prompt: str, continuation: str) -> list[int] | None:
+    """Which tokens of an echoed text are the continuation's; None where it is another text.
+
+    Servers differ in what they count before the text (a token that begins it), so the text is
+    looked for in the tokens and the servers' own offsets are not used. A token that the prompt's
+    end and the continuation share is the continuation's. What was written after the text is not.
+    """
+    at = "".join(tokens).find(prompt + continuation)
+    if at < 0:
+        return None
+    begin, end = at + len(prompt), at + len(prompt) + len(continuation)
+    rows: list[int] = []
+    place, waiting = 0, []
+    for row, token in enumerate(tokens):
+        # A token without text of its own is the beginning of a character that the next one has.
+        waiting.append(row)
+        if token:
+            if place < end and place + len(token) > begin:
+                rows += waiting
+            place, waiting = place + len(token), []
+    return rows

@@ -21,7 +21,9 @@ from onoma.language.base import (
     Usage,
     Weights,
 )
-from onoma.language.wire import Absent, Refused, Reply, Wire
+from onoma.language.echo import those_of
+from onoma.language.faults import Absent, Refused
+from onoma.language.wire import Reply, Wire
 
 _DEFAULT = Decoding()
 _ECHOED = 16  # prompts of one echo request
@@ -97,7 +99,7 @@ class Endpoint(LanguageModel):
         )
         self.url = self._wire.url
         self._room = "max_tokens"  # newer models of OpenAI take max_completion_tokens alone
-        self._facts: dict[str, Any] | None = None
+        self._served: frozenset[str] | None = None
         self._asking = threading.Lock()
         self._echoes = False  # whether it was seen to echo
         self.model = model or self._only()
@@ -183,7 +185,7 @@ class Endpoint(LanguageModel):
             raise ValueError("an empty continuation")
         if not continuations:
             return Weights(np.zeros(0), np.zeros(0, np.int64))
-        if "score" in self._told().get("able", ()):
+        if "score" in self._verbs():
             return self._scored(prompt, continuations)
         if not isinstance(prompt, str):
             raise LanguageError(
@@ -299,17 +301,18 @@ class Endpoint(LanguageModel):
             fix=f"Name one: {self.url}#NAME",
         )
 
-    def _told(self) -> dict[str, Any]:
-        """What a server of ours tells about the model beyond its name; asked once."""
+    def _verbs(self) -> frozenset[str]:
+        """What a server of ours says that the model is able to; asked once."""
         with self._asking:
-            if self._facts is None:
+            if self._served is None:
                 try:
                     mine = [one for one in self._models() if one["id"] == self.model]
                 except Absent:
                     mine = []  # a server without a list can still echo
                 facts = mine[0].get("onoma") if mine else None
-                self._facts = facts if isinstance(facts, dict) else {}
-            return self._facts
+                able = facts.get("able") if isinstance(facts, dict) else None
+                self._served = frozenset(filter(_word, able if isinstance(able, list) else ()))
+            return self._served
 
     def _scored(self, prompt: str | Sequence[Message], continuations: Sequence[str]) -> Weights:
         asked: dict[str, Any] = {"model": self.model, "continuations": list(continuations)}
@@ -380,17 +383,12 @@ class Endpoint(LanguageModel):
             raise self._silent("there are none in its answer")
         if not all(isinstance(token, str) for token in tokens) or len(values) != len(tokens):
             raise BadAnswer("malformed", "tokens and values do not pair", where=self.identity)
-        spans = _spans(tokens, prompt + continuation)
-        if spans is None:
+        rows = those_of(tokens, prompt, continuation)
+        if rows is None:
             if self._echoes:
                 raise BadAnswer("malformed", "the echo is another text", where=self.identity)
             raise self._silent("the text that comes back is another")
-        whole = len(prompt) + len(continuation)
-        mine = [
-            value
-            for (start, end), value in zip(spans, values, strict=True)
-            if start < whole and end > len(prompt)
-        ]
+        mine = [values[row] for row in rows]
         if not mine or not all(_logprob(value) for value in mine):
             raise BadAnswer("malformed", "tokens without a log-probability", where=self.identity)
         return float(sum(mine)), len(mine)
@@ -422,27 +420,13 @@ class Endpoint(LanguageModel):
         return made / norms[:, None]
 
 
-def _spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """Where the tokens of an echo lie in the text; None where it is another text.
-
-    Servers differ in what they count before the text (a token that begins it), so the text is
-    looked for in the tokens and the servers' own offsets are not used.
-    """
-    at = "".join(tokens).find(text)
-    if at < 0:
-        return None
-    ends = np.cumsum([len(token) for token in tokens]) - at
-    spans = [(int(end) - len(token), int(end)) for end, token in zip(ends, tokens, strict=True)]
-    # A token without text of its own is the beginning of a character that the next one has.
-    for place in range(len(spans) - 2, -1, -1):
-        if not tokens[place]:
-            spans[place] = spans[place + 1]
-    return spans
-
-
 def _logprob(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value <= _ROUNDING
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _count(value: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import random
 import threading
 import time
 import weakref
@@ -20,33 +19,14 @@ from collections.abc import (
 )
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from onoma.language.answers import parsed
 from onoma.language.base import BadAnswer, LanguageError, Meter, Usage
+from onoma.language.faults import Reading, pause
 
 T = TypeVar("T")
-_AGAIN = {408, 409, 425, 429}  # and everything from 500
-_LONGEST_WAIT = 20.0  # seconds between two tries, where the server names none
-
-
-class Refused(LanguageError):
-    """The server took the question and will not answer it: 400, 413 or 422.
-
-    Attributes:
-        code: the server's word for it, if any.
-        said: the server's sentence.
-    """
-
-    def __init__(self, said: str, code: str, *, where: str) -> None:
-        super().__init__(f"the server refuses the question ({said})", where=where)
-        self.said, self.code = said, code
-
-
-class Absent(LanguageError):
-    """The server has no such path or no such model."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +72,18 @@ class Wire:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise LanguageError("not an address of a server", where=url, fix="http://HOST/v1")
-        if parts.username or parts.password:
+        if parts.username or parts.password or parts.query:
             raise LanguageError(
-                "a key in the address would be written down with it",
+                "what stands in an address is written down with it, keys too",
                 where=parts.hostname,
                 fix=f"Put it into the environment as {key_env}",
             )
-        self.url, self.key_env = url.rstrip("/"), key_env
-        self.timeout, self.deadline, self.retries = timeout, deadline, retries
+        self.url, self.timeout = url.rstrip("/"), timeout
+        self.deadline, self.retries = deadline, retries
         self.backoff, self.most, self.meter = backoff, most, meter
         self.proven = False  # whether it ever answered as a server of this kind does
         self._key = os.environ.get(key_env, "")
+        self._reading = Reading(self.url, timeout, self._key, key_env)
         self._client = self._made()
         self._free = asyncio.Semaphore(concurrency)
         self._loop = asyncio.new_event_loop()
@@ -115,7 +96,7 @@ class Wire:
 
         Raises:
             BadAnswer: ``timeout``, or ``malformed``.
-            LanguageError: what the server refuses; :class:`Refused` where it is the question.
+            LanguageError: what the server refuses (see :mod:`onoma.language.faults`).
         """
         return self.ask_all(path, [body])[0]
 
@@ -285,69 +266,15 @@ class Wire:
                         try:
                             return await send()
                         except Exception as error:
-                            wait = self._again(error, tries)
+                            wait = None
+                            if tries.count <= self.retries and not tries.begun:
+                                wait = pause(error, tries.count, self.backoff)
                             if wait is None or self._loop.time() + wait > end:
-                                raise self._told(error, wait) from None
+                                raise self._reading.told(error, wait) from None
                         await asyncio.sleep(wait)
             except TimeoutError:
                 said = f"no whole answer within {self.deadline:g} s"
                 raise BadAnswer("timeout", said, where=self.url) from None
-
-    def _again(self, error: Exception, tries: _Tries) -> float | None:
-        """Seconds to wait before another try; None where none would help."""
-        import openai
-
-        if tries.count > self.retries or tries.begun:
-            return None
-        backoff = min(self.backoff * 2 ** (tries.count - 1), _LONGEST_WAIT)
-        backoff *= random.uniform(0.5, 1.0)
-        if isinstance(error, openai.APIConnectionError):
-            return backoff
-        if not isinstance(error, openai.APIStatusError):
-            return None
-        status = error.status_code
-        if (
-            (status not in _AGAIN and status < 500)
-            or status == 501
-            or error.code == "insufficient_quota"
-        ):
-            return None
-        asked = _asked_to_wait(error.response.headers)
-        return backoff if asked is None else asked + 0.1 * backoff
-
-    def _told(self, error: Exception, wait: float | None) -> Exception:
-        """What an error of the SDK means to a caller."""
-        import openai
-
-        if isinstance(error, openai.APITimeoutError):
-            return BadAnswer("timeout", f"silent for {self.timeout:g} s", where=self.url)
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__
-            return LanguageError(
-                f"cannot be reached ({self._clean(str(cause) or type(cause).__name__)})",
-                where=self.url,
-                fix="Is the server running there?",
-            )
-        if not isinstance(error, openai.APIStatusError):
-            return error
-        status, body = error.status_code, error.body
-        detail = body.get("message") or body.get("detail") if isinstance(body, dict) else None
-        said = self._clean(str(detail or error.message))
-        if status in (400, 413, 422):
-            return Refused(said, str(error.code or error.type or ""), where=self.url)
-        if status in (401, 403):
-            fix = f"Set {self.key_env} to a key of this server"
-            what = "refuses the key" if self._key else "asks for a key"
-            return LanguageError(f"the server {what} ({said})", where=self.url, fix=fix)
-        if status in (404, 405, 501):
-            fix = "Does the address end in /v1, and does the server have the model?"
-            return Absent(f"nothing is found there ({said})", where=self.url, fix=fix)
-        if 300 <= status < 400:
-            to = self._clean(error.response.headers.get("location", "elsewhere"))
-            return LanguageError(f"the server has moved to {to}", where=self.url)
-        if status == 429 and wait is not None:
-            said = f"asks to wait {wait:.0f} s, longer than a question may take"
-        return LanguageError(f"the server answers {status} ({said})", where=self.url)
 
     async def _events(
         self, body: Mapping[str, Any], put: Callable[[str], None], tries: _Tries
@@ -374,10 +301,9 @@ class Wire:
             import httpx2
 
             if isinstance(error, httpx2.TimeoutException):
-                said = f"silent for {self.timeout:g} s"
-                raise BadAnswer("timeout", said, where=self.url) from None
+                raise self._reading.silent() from None
             if isinstance(error, httpx2.RequestError):
-                said = f"the connection broke ({self._clean(str(error))})"
+                said = f"the connection broke ({self._reading.clean(str(error))})"
                 raise BadAnswer("cut", said, where=self.url) from None
             raise
 
@@ -392,15 +318,10 @@ class Wire:
         return _object(parsed(text, self.url), text, self.url)
 
     def _strange(self, kind: str) -> BadAnswer | LanguageError:
-        said = f"answers {self._clean(kind) or 'no kind of text'}, not what was asked for"
+        said = f"answers {self._reading.clean(kind) or 'no kind of text'}, not what was asked for"
         if self.proven:
             return BadAnswer("malformed", said, where=self.url)
         return LanguageError(said, where=self.url, fix="Does the address end in /v1?")
-
-    def _clean(self, text: str) -> str:
-        """A server's words, short and without the key, which some repeat."""
-        text = text.replace(self._key, "...") if self._key else text
-        return " ".join(text.split())[:200]
 
 
 class _Tries:
@@ -439,16 +360,3 @@ def _object(value: Any, text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadAnswer("malformed", "not an object", where=where, text=text[:1000])
     return value
-
-
-def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a refusal asks to wait, from ``Retry-After``."""
-    value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
