@@ -49,13 +49,21 @@ class CandidatesSection(_Section):
 
     Attributes:
         negatives: items beside the targets that the user never took.
-        drawn: ``uniform`` over the catalogue, or by ``popularity`` in training.
+        drawn: ``uniform`` over the catalogue, by ``popularity`` in training, or from what the user
+            ``disliked``; then users with no more of these than ``negatives`` are not asked.
+        disliked: the best rating that counts as disliked; ``data.min_rating`` does not touch it.
         seed: of the draw; the same for all seeds of a recipe.
     """
 
     negatives: int = Field(default=19, ge=1)
-    drawn: Literal["uniform", "popularity"] = "uniform"
+    drawn: Literal["uniform", "popularity", "disliked"] = "uniform"
+    disliked: float = 2.0
     seed: int = 0
+
+    def told(self) -> str:
+        """For metrics files."""
+        how = f"rated {self.disliked:g} or less" if self.drawn == "disliked" else self.drawn
+        return f"the target and {self.negatives} negatives ({how}, seed {self.seed})"
 
 
 class EvaluateSection(_Section):
@@ -69,6 +77,7 @@ class EvaluateSection(_Section):
         modes: ways of answering that are measured, the first of which makes the headline; all of
             the recommender where not given.
         cases: test and validation cases at most, drawn by a fixed seed; all where not given.
+        history: items that a test case's history has at least.
         candidates: rank a short list a case; the whole catalogue where not given.
         beside: recipes that are fitted on the same split and measured on the same cases.
         query: what test users ask in words: ``reviews``, those they wrote before and nothing of
@@ -80,6 +89,7 @@ class EvaluateSection(_Section):
     examples: int = Field(default=8, ge=0)
     modes: tuple[str, ...] | None = Field(default=None, min_length=1)
     cases: int | None = Field(default=None, ge=1)
+    history: int = Field(default=1, ge=1)
     candidates: CandidatesSection | None = None
     beside: tuple[str, ...] = ()
     query: Literal["reviews"] | None = None

@@ -244,19 +244,19 @@ def measure(
     folder: Path, recipe: Recipe, model: Recommender, parts: Split, began: float
 ) -> dict[str, Any]:
     """Evaluate on validation and test and write ``metrics.json``."""
-    from onoma.evaluation.candidates import sampled, short_lists
+    from onoma.evaluation.candidates import sampled
     from onoma.evaluation.cases import write_cases
+    from onoma.evaluation.cost import Till, cost
     from onoma.evaluation.evaluate import evaluate
+    from onoma.evaluation.ties import TIES as MEAN_OF_TIES
 
     start = time.monotonic()
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
     modes = recipe.evaluate.modes or model.modes
 
-    cases = sampled(parts.test, recipe.evaluate.cases)
+    cases, lists = asked(recipe, parts)
     short = recipe.evaluate.candidates
-    lists = None
-    if short is not None:
-        lists = short_lists(cases, parts, short.negatives, short.drawn, short.seed)
+    till = Till(getattr(model, "languages", list)())
 
     def figures(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> dict[str, Any]:
         return evaluate(
@@ -265,6 +265,7 @@ def measure(
 
     tested = evaluate(model, cases, parts, ks=ks, mask_seen=masked, mode=modes[0], candidates=lists)
     test = tested.summary()
+    spent = cost(till, test, cases, lists, ks)
     write_cases(tested, folder)  # comparisons pair them
     training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
     metrics: dict[str, Any] = {
@@ -275,10 +276,8 @@ def measure(
         "protocol": {
             "split": parts.protocol,
             "ties": parts.ties,
-            "equal_scores": TIES,
-            "ranked": "whole catalogue"
-            if short is None
-            else f"the target and {short.negatives} negatives ({short.drawn}, seed {short.seed})",
+            "equal_scores": TIES if short is None else MEAN_OF_TIES,
+            "ranked": "whole catalogue" if short is None else short.told(),
             "mask_seen": masked,
         }
         | ({"query": recipe.evaluate.query} if recipe.evaluate.query else {}),
@@ -299,7 +298,7 @@ def measure(
     if recipe.evaluate.beside:
         metrics["beside"] = beside(folder, recipe, parts, tested, lists)
     if (report := getattr(model, "language_report", None)) is not None:
-        metrics |= {"language": told} if (told := report()) else {}
+        metrics |= {"language": told, "cost": spent} if (told := report()) else {}
     if (health := getattr(model, "health", None)) is not None:
         metrics["health"] = health()
     metrics |= families(model, parts)
@@ -312,6 +311,26 @@ def measure(
     )
     write_text(json.dumps(metrics, indent=2) + "\n", folder / "metrics.json")
     return metrics
+
+
+def asked(recipe: Recipe, parts: Split) -> tuple[Cases, NDArray[np.int32] | None]:
+    """The test cases that a recipe measures, and their short lists where it has some."""
+    from onoma.evaluation.candidates import of_ratings, sampled, short_lists
+
+    about = recipe.evaluate
+    cases = parts.test.take(np.flatnonzero(parts.test.history.lengths >= about.history))
+    short = about.candidates
+    if short is None:
+        return sampled(cases, about.cases), None
+    if short.drawn != "disliked":
+        cases = sampled(cases, about.cases)
+        return cases, short_lists(cases, parts, short.negatives, short.drawn, short.seed)
+    # What was disliked may have left the data by its rating.
+    whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"min_rating": None})})
+    disliked = of_ratings(load_data(whole), parts.dataset, short.disliked)
+    able = disliked.take(cases.users).lengths > short.negatives
+    cases = sampled(cases.take(np.flatnonzero(able)), about.cases)
+    return cases, short_lists(cases, parts, short.negatives, disliked, short.seed)
 
 
 def beside(

@@ -44,6 +44,8 @@ def run(
         show.emit(done.metrics)
         return
     show.print_table(show.metrics_table(done.metrics))
+    if said := show.cost_line(done.metrics):
+        typer.echo(f"\n{said}")
     seconds = done.metrics.get("seconds", {})
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     typer.echo(f"\n{spent}\n{done.path / 'report.html'}")

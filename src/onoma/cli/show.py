@@ -68,7 +68,7 @@ def with_interval(figures: Mapping[str, Any], key: str) -> str:
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """Test figures of a run, its modes, and the published ones below."""
     test: Mapping[str, Any] = metrics.get("test", {})
-    keys = columns(test, (5, 10))
+    keys = columns(test, (5, 10)) or columns(test, (1, 3))
     masked = metrics.get("protocol", {}).get("mask_seen", True)
     rows: list[list[object]] = []
     modes: Mapping[str, Any] = metrics.get("modes") or {"": test}
@@ -91,6 +91,23 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         f"{data.get('items', '?')} items, seen items {'masked' if masked else 'kept'}"
     )
     return grid(title, ["", *keys], rows)
+
+
+def cost_line(metrics: Mapping[str, Any]) -> str:
+    """What a test case took of a language model and gained by it; empty where none was asked."""
+    cost: Mapping[str, Any] = metrics.get("cost", {})
+    if not cost:
+        return ""
+    said = (
+        f"a case took {cost['calls']:.1f} calls, {cost['prompt_tokens']:.0f} tokens read and "
+        f"{cost['completion_tokens']:.0f} written"
+    )
+    gain = cost.get("gain", {})
+    key = next(reversed([key for key in gain if key.startswith("ndcg")]), None)
+    if key:
+        said += f"; 1,000 tokens gain {gain[key]:+.4f} {key} over any order"
+    bad = metrics.get("test", {}).get("unanswered", 0)
+    return f"{said}; {bad} answers of no use" if bad else said
 
 
 def _finite(value: Any) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from onoma.dataset import Cases, Split
+from onoma.dataset import Cases, Dataset, Ragged, Split
 from onoma.errors import OnomaError
 
 
@@ -22,10 +23,10 @@ def short_lists(
     cases: Cases,
     split: Split,
     negatives: int,
-    drawn: Literal["uniform", "popularity"] = "uniform",
+    drawn: Literal["uniform", "popularity"] | Ragged = "uniform",
     seed: int = 0,
 ) -> NDArray[np.int32]:
-    """The targets of each case and items that its user never took, in the order of their codes.
+    """The targets of each case and items that its user did not take, in the order of their codes.
 
     Figures over short lists are not those over a catalogue (Krichene and Rendle, KDD 2020): they
     compare systems on the same lists and nothing else.
@@ -34,15 +35,18 @@ def short_lists(
         cases: n cases.
         split: its catalogue and training counts.
         negatives: drawn for each case, without repeats.
-        drawn: ``uniform`` over the catalogue, or by ``popularity`` in training.
+        drawn: ``uniform`` over the catalogue, by ``popularity`` in training, or from a row of item
+            codes a user code, uniformly.
         seed: of the draw. A user's draw depends on nothing else.
 
     Returns:
         int32[n, c], -1 as padding at the end.
 
     Raises:
-        OnomaError: the catalogue is too small.
+        OnomaError: the catalogue, or a user's row, is too small.
     """
+    if isinstance(drawn, Ragged):
+        return _of_rows(cases, negatives, drawn, seed)
     n_items = split.dataset.n_items
     weights = np.ones(n_items) if drawn == "uniform" else split.train_counts.astype(np.float64)
     taken = cases.history.concat(cases.targets)
@@ -65,6 +69,57 @@ def short_lists(
             both = np.concatenate([found, more.astype(np.int32)])
             found = both[np.sort(np.unique(both, return_index=True)[1])]
         rows.append(np.sort(np.concatenate([cases.targets[place], found[:negatives]])))
+    return _padded(rows)
+
+
+def of_ratings(whole: Dataset, dataset: Dataset, largest: float) -> Ragged:
+    """What users of a data set rated at most ``largest`` in the whole that it was filtered from.
+
+    Args:
+        whole: with ratings and the owner's own ids.
+        dataset: whose codes are wanted; items that it lacks are left out.
+        largest: a rating.
+
+    Returns:
+        A row of item codes a user code, none twice, those rated better another time left out.
+
+    Raises:
+        OnomaError: no ratings.
+    """
+    if "rating" not in whole.interactions.columns:
+        raise OnomaError(
+            "nobody knows what users dislike: the interactions have no ratings",
+            where=whole.name,
+            fix="Draw candidates by evaluate.candidates.drawn=uniform",
+        )
+    best = whole.with_ids(whole.interactions).group_by("user_id", "item_id", maintain_order=True)
+    low = best.agg(pl.col("rating").max()).filter(pl.col("rating") <= largest)
+    codes = [
+        frame.with_row_index(name).select(f"{name}_id", pl.col(name).cast(pl.Int32))
+        for frame, name in ((dataset.users, "user"), (dataset.items, "item"))
+    ]
+    low = low.join(codes[0], on="user_id", how="inner").join(codes[1], on="item_id", how="inner")
+    low = low.sort("user", "item")
+    return Ragged.from_groups(low["user"].to_numpy(), low["item"].to_numpy(), dataset.n_users)
+
+
+def _of_rows(cases: Cases, negatives: int, rows: Ragged, seed: int) -> NDArray[np.int32]:
+    out = []
+    for place, user in enumerate(cases.users.tolist()):
+        pool = np.setdiff1d(rows[user], cases.targets[place])
+        pool = pool[~np.isin(pool, cases.history[place])]
+        if len(pool) < negatives:
+            raise OnomaError(
+                f"{negatives} negatives a case, but a user has only {len(pool)}",
+                where="evaluate.candidates",
+                fix="Lower evaluate.candidates.negatives",
+            )
+        drawn = np.random.default_rng([seed, user]).permutation(pool)[:negatives]
+        out.append(np.sort(np.concatenate([cases.targets[place], drawn])))
+    return _padded(out)
+
+
+def _padded(rows: list[NDArray[np.int32]]) -> NDArray[np.int32]:
     out = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int32)
     for place, row in enumerate(rows):
         out[place, : len(row)] = row

@@ -212,8 +212,28 @@ def _language(metrics: Mapping[str, Any]) -> str:
         f"The language model: {told.get('model', '')}",
         table(["answers", "", "of those asked"], rows),
         table(["used", ""], spent),
+        _cost(metrics),
         note="An answer that is of no use counts as the order of popularity; none is left out.",
     )
+
+
+def _cost(metrics: Mapping[str, Any]) -> str:
+    """What one test case took, what a thousand tokens gained, and bad answers as the worst."""
+    test, cost = _map(metrics, "test"), _map(metrics, "cost")
+    took = [
+        [name.replace("_", " "), number(float(cost[name]), 1)]
+        for name in ("calls", "prompt_tokens", "reused_tokens", "completion_tokens")
+        if name in cost
+    ]
+    chance, gain, worst = _map(cost, "random"), _map(cost, "gain"), _map(test, "worst")
+    rows = [
+        [key, number(test.get(key)), number(worst.get(key)), number(chance.get(key)),
+         number(gain.get(key))]
+        for key in (chance or worst)
+        if key.startswith(("ndcg", "mrr"))
+    ]  # fmt: skip
+    head = ["", "test", "answers of no use as 0", "any order", "gained by 1,000 tokens"]
+    return table(["one test case took", ""], took) + table(head, rows)
 
 
 def curves_section(log: Sequence[Mapping[str, Any]]) -> str:

@@ -22,7 +22,7 @@ from onoma.dataset import Dataset, Split
 from onoma.errors import OnomaError
 from onoma.language import BadAnswer, LanguageModel
 from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
-from onoma.recommenders.storage import load_model, save_model
+from onoma.recommenders.storage import read_model, save_model
 
 ModelSpec = str | dict[str, Any]  # of onoma.language.opening.open_model
 
@@ -276,7 +276,7 @@ class Prompted(Recommender):
         }
 
     def arrays(self) -> Mapping[str, Any]:
-        """What was learnt: arrays with one row an item."""
+        """What was learnt; ``counts`` has one row an item."""
         return {"counts": self._counts}
 
     def save(self, folder: str | Path) -> None:
@@ -285,8 +285,19 @@ class Prompted(Recommender):
 
     @classmethod
     def load(cls, folder: str | Path, dataset: Dataset) -> Self:
-        """Read what :meth:`save` wrote."""
-        settings, arrays = load_model(folder, cls.name, dataset)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OnomaError: nothing of this recommender, or of another catalogue.
+        """
+        settings, arrays = read_model(folder, cls.name)
+        known = len(arrays.get("counts", ()))
+        if known != dataset.n_items:
+            raise OnomaError(
+                f"counts of {known} items, the catalogue has {dataset.n_items}",
+                where=str(folder),
+                fix="Use the data the model was fitted on",
+            )
         model = cls(**settings)
         model._dataset = dataset
         model._restore(arrays)
