@@ -365,9 +365,13 @@ def beside(
 
 
 def families(model: Recommender, parts: Split) -> dict[str, Any]:
-    """The figures of every family of tasks and of its names; nothing where there is no text."""
+    """The figures of every family of tasks and of its names, and of clicks, where there are any."""
+    from onoma.recommenders.ranking.clicks import ClickRanker
     from onoma.recommenders.text.base import TextRecommender
 
+    if isinstance(model, ClickRanker):
+        asked = {"valid": parts.valid, "test": parts.test}
+        return {"clicks": {name: model.click_figures(cases) for name, cases in asked.items()}}
     if not isinstance(model, TextRecommender):
         return {}
     from onoma.evaluation.families import family_figures, name_figures

@@ -210,7 +210,9 @@ def streaming(
 )
 def language(
     data: Annotated[str, typer.Option(help="Folder or file of the data, or packaged:movielens.")],
-    recipe: Annotated[str, typer.Option(help="alpharec, llminit, llm-kt, pad, or a YAML path.")],
+    recipe: Annotated[
+        str, typer.Option(help="alpharec, llminit, llm-kt, llm-rec, llm-cf, pad, or a YAML path.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(help="Overrides of the recipe: dotted.key=value ...")
     ] = None,
@@ -245,6 +247,15 @@ def language(
         named = key if key != "rare" else f"ndcg@10 of {result['rare_cases']:,} rare targets"
         title = f"{named}, {result['recipe']} on {about['name']}, {about['test_cases']:,} cases"
         show.print_table(show.grid(title, head, lines))
+    if "auc" in result["rows"][0]:
+        lines = [
+            [row["arm"], *(" ".join(f"{value:.4f}" for value in row[key])
+                           for key in ("auc", "logloss")),
+             " ".join(f"{value:+.1%}" for value in row.get("auc_gain", []))]
+            for row in result["rows"]
+        ]  # fmt: skip
+        head = ["arm", "auc", "logloss", "gain over chance"]
+        show.print_table(show.grid("clicks, seed by seed", head, lines))
     for key, verdict in result["verdict"].items():
         typer.echo(f"{key}: gains from its texts and from no others: {_YES[verdict['holds']]}")
     typer.echo(f"{result['test']}\n{where / 'language.json'}")

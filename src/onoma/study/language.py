@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onoma.dataset import Split
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
+from onoma.evaluation.candidates import sampled
 from onoma.evaluation.cases import read_cases
 from onoma.evaluation.significance import compare, holm, seeds_ci
 from onoma.evaluation.slices import first_targets
@@ -60,7 +60,8 @@ def language(
         ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``test`` (in words), ``rows`` (``arm``,
         for each of :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired
         test ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
-        targets among the rarest quarter of the items; ``seconds``, ``parameters``), and
+        targets among the rarest quarter of the items; of click rankers ``auc`` and ``logloss`` of
+        each seed and ``auc_gain`` over the backbone's; ``seconds``, ``parameters``), and
         ``verdict``: of each key ``gains`` (arm to whether it is above the backbone) and ``holds``
         (the system gains and no control does).
 
@@ -93,7 +94,7 @@ def language(
         "seeds": list(seeds),
         "test": "each case's mean over the seeds, paired with the backbone's: bootstrap interval, "
         "two-sided sign-flip permutation test, Holm's correction over the arms",
-        **compared(done, _rare(first.split)),
+        **compared(done, _rare(first)),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "language.json")
@@ -121,6 +122,10 @@ def compared(done: Mapping[str, Sequence[Run]], rare: NDArray[np.bool_]) -> dict
         for row in rows:
             row["rare"] = {"mean": float(cases[row["arm"]][KEYS[0]][rare].mean())}
         _test(rows, {arm: figures[KEYS[0]][rare] for arm, figures in cases.items()}, "rare")
+    if "auc" in rows[0]:  # relative to chance, seed by seed (RelaImpr: Yan et al., ICML 2014)
+        for row in rows[1:]:
+            pairs = zip(row["auc"], rows[0]["auc"], strict=True)
+            row["auc_gain"] = [(ours - 0.5) / (base - 0.5) - 1 for ours, base in pairs]
     verdict = {
         key: {
             "gains": told,
@@ -151,6 +156,9 @@ def _summary(arm: str, runs: Sequence[Run]) -> dict[str, Any]:
         if not math.isfinite(low):
             low, high = runs[0].metrics["test"]["ci95"][key]
         row[key] = {"mean": mean, "low": low, "high": high}
+    if all("clicks" in done.metrics for done in runs):
+        row["auc"] = [float(done.metrics["clicks"]["test"]["auc"]) for done in runs]
+        row["logloss"] = [float(done.metrics["clicks"]["test"]["logloss"]) for done in runs]
     row["seconds"] = float(np.mean([done.metrics["seconds"]["train"] for done in runs]))
     row["epochs"] = float(np.mean([_epochs(done.metrics["training"]) for done in runs]))
     row["parameters"] = runs[0].metrics["parameters"]
@@ -176,11 +184,12 @@ def _cases(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
     return np.asarray(np.mean(figures, axis=0))
 
 
-def _rare(split: Split) -> NDArray[np.bool_]:
+def _rare(done: Run) -> NDArray[np.bool_]:
     """bool[cases]: the target is among the quarter of the items with the fewest interactions."""
-    counts = split.train_counts
+    counts = done.split.train_counts
     edge = np.sort(counts)[int(RARE * (len(counts) - 1))]
-    out: NDArray[np.bool_] = counts[first_targets(split.test)] <= edge
+    asked = sampled(done.split.test, done.recipe.evaluate.cases)
+    out: NDArray[np.bool_] = counts[first_targets(asked)] <= edge
     return out
 
 
@@ -231,6 +240,16 @@ def _profiles(whose: str) -> Arm:
     return deal
 
 
+def _din(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The click model alone."""
+    return {"name": "din", **_kept(settings, ("width", "length", "dropout", "batch", "train"))}
+
+
+def _reasons(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The reasonings of other pairs."""
+    return {**settings, "reasons": {**settings.get("reasons", {}), "shuffled": seed}}
+
+
 def _sasrec(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """A SASRec of the same trunk and loss, with the epochs of all steps together."""
     train = dict(settings.get("train", {}))
@@ -261,5 +280,6 @@ ARMS: dict[str, dict[str, Arm]] = {
         "shuffled": _profiles("items"),
         "shuffled-users": _profiles("users"),
     },
+    "llmcf": {WITHOUT: _din, WITH: _same, "shuffled": _reasons},
     "pad": {WITHOUT: _sasrec, WITH: _same, "shuffled": _shuffled, "without-wide": _wide},
 }

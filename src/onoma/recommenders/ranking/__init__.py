@@ -1,0 +1,1 @@
+"""Rankers of given candidates: how likely is a click."""
