@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onoma.cli import show
+from onoma.cli import show, study_models
 
 app = typer.Typer(help="Experiments over methods.", add_completion=False, no_args_is_help=True)
 
@@ -306,6 +306,8 @@ def collapse(
     show.print_table(show.grid(f"item tables on {result['dataset']['name']}", head, lines))
     typer.echo(str(out / "collapse.json"))
 
+
+app.command(epilog=study_models.BIAS)(study_models.bias)
 
 _YES = {True: "yes", False: "no", None: "–"}
 

@@ -70,20 +70,20 @@ def position(recommender: Recommender, requests: Requests, *, seed: int = 0) -> 
 
     Returns:
         ``value``: the share of answers whose first was told first, 1 / c by chance; in
-        ``details`` the ``shares`` of all places and ``agreement``, how much of its answers a case
-        gave to the candidate it put first most often (1: the order told does not matter).
+        ``details`` the ``shares`` of all places and ``steady``, the share of cases whose first no
+        order told changes.
     """
     candidates = _whole(requests)
     n, c = candidates.shape
     draw = np.random.default_rng(seed)
     rows = np.arange(n)[:, None]
     base = np.argsort(draw.random((n, c)), axis=1)
-    by_place, by_item = np.zeros((n, c)), np.zeros((n, c))
+    by_place, always = np.zeros((n, c)), np.ones((n, c))
     for turn in range(c):
         order = np.roll(base, turn, axis=1)
         first = _first(answers(recommender, requests, candidates[rows, order]))
         by_place += first / c
-        by_item[rows, order] += first / c
+        always[rows, order] = np.minimum(always[rows, order], first)
 
     def farthest(shares: NDArray[np.float64]) -> float:
         return float(np.abs(shares.mean(axis=0) - 1 / c).max())
@@ -104,7 +104,7 @@ def position(recommender: Recommender, requests: Requests, *, seed: int = 0) -> 
         n,
         {
             "shares": by_place.mean(axis=0).tolist(),
-            "agreement": float(by_item.max(axis=1).mean()),
+            "steady": float(always.sum(axis=1).mean()),
         },
     )
 

@@ -1,0 +1,59 @@
+"""Verbs of ``onoma study`` about what language models answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onoma.cli import show
+
+_YES = {True: "yes", False: "no", None: "–"}
+_DATA = typer.Option(help="Folder or file of the data, or packaged:movielens.")
+_SETTINGS = typer.Argument(help="Overrides of the recipe: dotted.key=value ...")
+_MODEL = typer.Option(help="Language model: smollm2, an http address, a folder, cassette:FILE.")
+
+BIAS = (
+    "Examples:\n\nonoma study bias --data DIR --recipe listwise-llm --recipe sasrec\n\n"
+    "onoma study bias --data DIR --recipe pairwise-llm --model http://localhost:8000/v1 --cases 200"
+)
+
+
+def bias(
+    data: Annotated[str, _DATA],
+    settings: Annotated[list[str] | None, _SETTINGS] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Who is probed; may be given again (default listwise-llm, popular)."),
+    ] = None,
+    model: Annotated[str | None, _MODEL] = None,
+    cases: Annotated[int, typer.Option(help="Test cases at most.", min=2)] = 30,
+    candidates: Annotated[int, typer.Option(help="Of each case.", min=2)] = 5,
+    seed: Annotated[int, typer.Option(help="Of cases, candidates and orders.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("studies/bias"),
+    json: Annotated[bool, typer.Option("--json", help="Print bias.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Do rankers go by the place, by fame, by the order of the history? Tests against chance."""
+    from onoma.study import bias as studies
+
+    result = studies.bias(
+        data, out, recipes=recipe or studies.RECIPES, model=model, cases=cases,
+        candidates=candidates, seed=seed, overrides=settings or [], quiet=quiet or json,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    lines = [
+        [row["recipe"], row["probe"], row["measured"], show.figure(row["value"]),
+         show.figure(row["chance"]), f"{row['low']:.4f} to {row['high']:.4f}",
+         show.figure(row["p_holm"]), _YES[row["found"]]]
+        for row in result["rows"]
+    ]  # fmt: skip
+    head = ["recipe", "probe", "what", "measured", "by chance", "95 % interval", "p (Holm)",
+            "found"]  # fmt: skip
+    title = f"{cases} cases of {candidates} candidates on {result['dataset']['name']}"
+    show.print_table(show.grid(title, head, lines))
+    typer.echo(str(out / "bias.html"))
