@@ -442,6 +442,7 @@ ECHO: dict[str, Callable[[Any, dict[str, Any]], None]] = {
 }
 VECTORS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "too few": _vectors(lambda rows: rows[:-1]),
+    "one too many": _vectors(lambda rows: [*rows, rows[0]]),
     "same index": _vectors(lambda rows: [*rows[:-1], {**rows[-1], "index": 0}]),
     "ragged": _vectors(lambda rows: [*rows[:-1], {**rows[-1], "embedding": [1.0]}]),
     "nan": _vectors(lambda rows: [{**row, "embedding": [float("nan")] * 3} for row in rows]),

@@ -137,6 +137,7 @@ def test_no_fault_gives_a_wrong_answer_or_hangs():
         ("complete", "not json", "malformed"),
         ("complete", "deep", "malformed"),
         ("complete", "huge", "malformed"),
+        ("complete", "packed", "malformed"),
         ("complete", "unasked call", "malformed"),
         ("items", "invented", "malformed"),
         ("items", "almost", "malformed"),
@@ -177,6 +178,8 @@ def test_each_fault_is_called_by_its_name(verb, kind, told, monkeypatch):
         assert told in str(caught.value)
     if kind == "length":
         assert caught.value.text
+    if kind == "huge":
+        assert "more than 1048576 bytes" in str(caught.value)
 
 
 def test_what_may_pass_is_tried_again_and_counted():
