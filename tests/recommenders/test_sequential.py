@@ -9,9 +9,11 @@ from conformance import Conformance
 
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
-from onoma.neural.cape import contextual
+from onoma.neural.blocks import CausalBlock
+from onoma.neural.cape import CAPEBlock, contextual
 from onoma.neural.hstu import BUCKETS, buckets, shortened
 from onoma.neural.latent import contrast, disagreement
+from onoma.neural.noise import Noise
 from onoma.neural.pairwise import pairwise
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.popular import MostPopular
@@ -247,3 +249,15 @@ def test_pairwise_losses_equal_their_definitions(kind):
             total += ((torch.sigmoid(scores - own) + torch.sigmoid(scores**2)) * weight).sum()
     found = pairwise(kind, states, table, targets, negatives)
     torch.testing.assert_close(found, total / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [CausalBlock, CAPEBlock])
+def test_a_glance_from_one_place_is_attention_from_all(kind):
+    torch.manual_seed(5)
+    block = kind(16, 4, 2, 0.0, Noise()).eval()
+    for name, parameter in block.named_parameters():
+        if name.endswith("bias") or name == "places":  # zero before training
+            torch.nn.init.normal_(parameter)
+    x, ends = torch.randn(3, 6, 16), torch.tensor([5, 0, 3])
+    expected = block(x)[torch.arange(3), ends]
+    assert torch.allclose(block.last(x, ends), expected, atol=1e-5)

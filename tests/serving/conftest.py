@@ -22,6 +22,7 @@ from onoma.serving.options import Options  # noqa: E402
 
 SMALL = [
     "recommender.encoder={name: tfidf, dim: 16}",
+    "recommender.index.encoder=[{name: tfidf, dim: 16}, {name: collaborative}]",
     "recommender.width=16",
     "recommender.depth_width=16",
     "recommender.train.epochs=1",

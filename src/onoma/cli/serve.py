@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,8 @@ def serve(
     """Answer over HTTP, with the studio beside it."""
     if not (path / "recipe.yaml").is_file():
         raise OnomaError("not a run directory (no recipe.yaml)", where=str(path))
+    # Read once, when the libraries load: it holds for every thread of theirs, torch's own does not.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
         from onoma.serving.options import Options
         from onoma.serving.server import serve as start

@@ -57,13 +57,35 @@ class CausalBlock(nn.Module):
         b, length, width = x.shape
         rows = torch.arange(b, device=x.device)
         normed = self.before_attention(x)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        q = F.linear(normed[rows, ends], weight[:width], bias[:width])
-        kv = F.linear(normed, weight[width:], bias[width:])
-        k, v = kv.view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q = F.linear(normed[rows, ends], self.qkv.weight[:width], self.qkv.bias[:width])
         seen = torch.arange(length, device=x.device) <= ends[:, None]
-        mixed = self.attend(q.view(b, self.heads, 1, -1), k, v, seen[:, None, None, :])
-        return self._feed(x[rows, ends] + self.dropout(self.mix(mixed.reshape(b, width))))
+        mixed = self.glance(q.view(b, self.heads, -1), normed, seen)
+        return self._feed(x[rows, ends] + self.dropout(self.mix(mixed)))
+
+    def glance(self, q: Tensor, normed: Tensor, seen: Tensor) -> Tensor:
+        """What one query a row attends to, without a key or value of any place.
+
+        The key's weights multiply the query and the value's weights the mean of what is seen, so
+        the work does not grow with width times width times length. A key's bias adds the same to
+        all scores of a head and is left out.
+
+        Args:
+            q: float[b, heads, c].
+            normed: float[b, l, width].
+            seen: bool[b, l].
+
+        Returns:
+            float[b, width].
+        """
+        b, heads, size = q.shape
+        width = normed.shape[2]
+        _, key, value = self.qkv.weight.view(3, heads, size, width)
+        asked = (q.transpose(0, 1) @ key).transpose(0, 1)
+        scores = asked @ normed.transpose(1, 2) * size**-0.5
+        weights = scores.masked_fill(~seen[:, None, :], -torch.inf).softmax(2)
+        mean = (weights.to(normed.dtype) @ normed).transpose(0, 1)
+        mixed = (mean @ value.transpose(1, 2)).transpose(0, 1).reshape(b, width)
+        return mixed + self.qkv.bias[2 * width :].to(mixed.dtype)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """float[b, heads, n, c] of queries against float[b, heads, l, c]; None: n = l, causal."""

@@ -29,6 +29,13 @@ class CAPEBlock(CausalBlock):
         super().__init__(width, heads, expand, dropout, noise)
         self.places = nn.Parameter(torch.zeros(width // heads, steps))
 
+    def glance(self, q: Tensor, normed: Tensor, seen: Tensor) -> Tensor:
+        """float[b, width] of float[b, heads, c] queries; see :class:`CausalBlock`."""
+        b, length, width = normed.shape
+        kv = nn.functional.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:])
+        k, v = kv.view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.attend(q[:, :, None], k, v, seen[:, None, None, :]).reshape(b, width)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """float[b, heads, n, c] of queries; a None mask is the causal one."""
         if mask is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onoma.dataset import Ragged
 from onoma.encoding.cooccurrence import transitions
-from onoma.recommenders.baselines.sparse import query, strongest
+from onoma.recommenders.baselines.sparse import places, strongest
 
 _EDGES = 100  # steps kept from an item
 _KEPT = 100  # items kept that two steps lead to
@@ -95,11 +95,14 @@ class Walk:
         return Walk(sp.csr_array(sp.block_array([[self.table, into], [out, among]])))
 
     def _start(self, history: Ragged) -> sp.csr_array:
-        """float32[n, n_items], rows summing to one, or empty."""
-        found = query(history, len(self), _DECAY, last=_READ)
-        total = np.asarray(found.sum(axis=1)).ravel()
-        found.data /= np.repeat(np.maximum(total, 1e-12), np.diff(found.indptr)).astype(np.float32)
-        return found
+        """float32[n, n_items], rows summing to one, or empty; an item may stand in it twice."""
+        short = history.last(_READ)
+        weights = places(short, _DECAY)
+        total = np.bincount(short.rows(), weights, minlength=len(short))
+        weights /= np.repeat(total, short.lengths).astype(np.float32)
+        return sp.csr_array(
+            (weights, short.values, short.offsets), shape=(len(short), len(self)), dtype=np.float32
+        )
 
 
 def walkable(forward: sp.csr_array, edges: int) -> sp.csr_array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,9 @@ class Catalogue:
 
     def codes(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """int32[m], the codes of the ids that there are; others are skipped."""
-        known, n = self.code, len(self.ids)
-        found = [known.get(name, n) for name in ids]
-        return np.array([code for code in found if code < n], dtype=np.int32)
+        n = len(self.ids)
+        found = np.array(list(map(self.code.get, ids, repeat(n))), dtype=np.int32)
+        return found if not len(found) or found.max() < n else found[found < n]
 
     def has(self, item_id: str) -> bool:
         """Whether the id is an item and not withdrawn."""

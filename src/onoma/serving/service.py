@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ class Service:
         view = View.load(self._first_path())
         self.engine = Engine(view, self.live, self.metrics)
         self.batcher: Batcher[Query, dict[str, Any]] = Batcher(
-            self.engine.answer, options.batch, options.queue
+            self.engine.answer,
+            options.batch,
+            options.queue,
+            # MKL counts threads for each calling thread: the one above says nothing of this one.
+            partial(torch.set_num_threads, options.threads),
         )
         self.live.sync()
         self.follow()
