@@ -12,7 +12,7 @@ from onoma.recommenders.base import Requests
 from onoma.recommenders.bridged.alpharec import AlphaRec
 from onoma.recommenders.tuning import validation_ndcg
 
-QUICK = {"epochs": 40, "lr": 2e-2, "valid_every": 10}
+QUICK = {"epochs": 40, "lr": 4e-2, "valid_every": 10}
 TEXT = {"name": "tfidf", "dim": 16}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import scipy.sparse as sp
 import torch
@@ -44,6 +44,8 @@ class AlphaModule(GraphModule):
     settings: AlphaSettings
     content: Tensor
     profiles: Tensor
+    # A rate that moves a table of fresh vectors in time is too high for the weights of a map.
+    rates: ClassVar[dict[str, float]] = {"map": 0.5}
 
     def __init__(
         self,

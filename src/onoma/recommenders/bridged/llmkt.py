@@ -63,6 +63,7 @@ class LLMKTSettings(BaseModel):
         layer: whose output is to carry the profile, by the name of the part in that module.
         width: dimensions that profiles are reduced to; the layer's first so many units are read.
         alpha: weight of the reconstruction while it lasts; the model's own loss has the rest.
+            The reconstruction, which begins near 1, counts in units of that loss.
         listen: share of the epochs with the reconstruction; the others have the model's loss.
         distance: ``rmse``, ``mse`` or ``cosine``.
         profiles: how users are described.
@@ -98,6 +99,8 @@ class LLMKT(TrainedRecommender):
     without texts and is no larger than before.
 
     We depart from it where no language model is configured: a template then says the same facts.
+    The reconstruction is multiplied by the size of the model's own loss, so that a weight means
+    the same for any model.
     The epochs of both phases together are those of the model alone, and share its schedule.
 
     Args:
@@ -272,7 +275,9 @@ class _Listening:
                 fix="Take a layer that gives one vector a user, and a smaller recommender.width",
             )  # fmt: skip
         lesson = reconstruction(hidden, self.targets[users], settings.distance)
-        return (1 - settings.alpha) * own + settings.alpha * lesson
+        # A loss that adds up over a user's items is hundreds of times one that averages.
+        unit = own.detach().abs()
+        return (1 - settings.alpha) * own + settings.alpha * unit * lesson
 
     def validate(self) -> float:
         return self.task.validate()
