@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -110,7 +110,7 @@ def quantisers(
     title = f"32 bits an item, {result['encoder']} vectors of {result['dataset']['name']}"
     head = ["method", "error", "collisions", "perplexity", "seconds"]
     show.print_table(show.grid(title, head, lines))
-    _asked(result["acceptance"])
+    study_models.asked(result["acceptance"])
     typer.echo(str(out / "quantisers.html"))
 
 
@@ -200,7 +200,7 @@ def streaming(
     if json:
         show.emit(result)
         return
-    _asked(result["acceptance"])
+    study_models.asked(result["acceptance"])
     typer.echo(str(out / "streaming.json"))
 
 
@@ -308,14 +308,67 @@ def collapse(
 
 
 app.command(epilog=study_models.BIAS)(study_models.bias)
+app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)
+
+
+@app.command(
+    epilog="Examples:\n\nonoma study prompting --data movielens-100k --reviews all-beauty\n\n"
+    "onoma study prompting --data DIR --model http://localhost:8000/v1#NAME --cases 100\n\n"
+    "onoma study prompting --data DIR --part lists --part order"
+)
+def prompting(
+    data: Annotated[
+        str, typer.Option(help="What is ranked: a folder, file or packaged:movielens.")
+    ],
+    reviews: Annotated[
+        str | None, typer.Option(help="What is rated, explained and summed up (default --data).")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A language model: a word, or a mapping with settings.")
+    ] = "smollm2",
+    cases: Annotated[int, typer.Option(help="Users and texts of each task.", min=2)] = 5,
+    ratings: Annotated[int, typer.Option(help="Test ratings that are predicted.", min=2)] = 200,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="ratings, texts, lists, order, again or memory; may be given again."),
+    ] = None,
+    domain: Annotated[str, typer.Option(help="What the items of --data are.")] = "movies",
+    reviewed: Annotated[str, typer.Option(help="What those of --reviews are.")] = "products",
+    seed: Annotated[int, typer.Option(help="Of the cases and of what is drawn.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page and the sheets for people go.")] = Path(
+        "studies/prompting"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print prompting.json.")] = False,
+) -> None:
+    """What a language model is worth as a recommender: rating, ranking, explaining, summing up."""
+    import yaml
+
+    from onoma.study import prompting as studies
+
+    result = studies.prompting(
+        data, out, reviews=reviews, model=yaml.safe_load(model), cases=cases, rated=ratings,
+        parts=part or studies.PARTS, domain=domain, reviewed=reviewed, seed=seed,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    for name, rows in result.get("lists", {}).items():
+        lines = [
+            [row["name"], *(show.figure(row[key]) for key in ("recall@10", "ndcg@10")),
+             f"{row['beyond']['retrieved@10']:.1f}",
+             show.figure(row["against"]["p_holm"]) if "against" in row else "–"]
+            for row in rows
+        ]  # fmt: skip
+        head = ["", "recall@10", "ndcg@10", "items", "p (Holm)"]
+        title = f"{name}, {result['cases']} users of {result['data']['name']}"
+        show.print_table(show.grid(title, head, lines))
+    if "memory" in result:
+        from onoma.study.prompting_probes import summary
+
+        typer.echo(f"memory: {summary(result['memory'])}")
+    study_models.asked(result["acceptance"])
+    typer.echo(str(out / "prompting.html"))
+
 
 _YES = {True: "yes", False: "no", None: "–"}
-
-
-def _asked(rows: list[dict[str, Any]]) -> None:
-    """What systems ask, beside what was measured."""
-    lines = [
-        [f"{row['system']}: {row['asked']}", row["measured"] or "–", _YES[row["holds"]]]
-        for row in rows
-    ]
-    show.print_table(show.grid("", ["asked", "measured", "holds"], lines))

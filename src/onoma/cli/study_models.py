@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,3 +57,52 @@ def bias(
     title = f"{cases} cases of {candidates} candidates on {result['dataset']['name']}"
     show.print_table(show.grid(title, head, lines))
     typer.echo(str(out / "bias.html"))
+
+
+LIKELIHOOD = (
+    "Examples:\n\nonoma study likelihood --data DIR\n\n"
+    "onoma study likelihood --data DIR --model http://localhost:8000/v1 evaluate.history=9"
+)
+
+
+def likelihood(
+    data: Annotated[str, _DATA],
+    settings: Annotated[list[str] | None, _SETTINGS] = None,
+    recipe: Annotated[str, typer.Option(help="One of likelihood-llm.")] = "likelihood-llm",
+    model: Annotated[str | None, _MODEL] = None,
+    cases: Annotated[int | None, typer.Option(help="Users at most.", min=2)] = None,
+    swept: Annotated[int, typer.Option(help="Users of each template and length.", min=2)] = 50,
+    seed: Annotated[int, typer.Option(help="Of whose list stands in for whose.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("studies/likelihood"),
+    json: Annotated[bool, typer.Option("--json", help="Print likelihood.json.")] = False,
+) -> None:
+    """What the likelihood of titles tells, beside controls, templates and lengths of the prompt."""
+    from onoma.study import likelihood as studies
+
+    result = studies.likelihood(
+        data, out, recipe=recipe, model=model, cases=cases, swept=swept, seed=seed,
+        overrides=settings or [], tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    head = ["", "first of five", "95 % interval", "NDCG@3", "popularity", "tokens"]
+    for title, count in (("arms", "cases"), ("templates", "swept"), ("lengths", "swept")):
+        lines = [
+            [row["arm"], show.figure(row["ndcg@1"]), f"{row['low']:.4f} to {row['high']:.4f}",
+             show.figure(row["ndcg@3"]), f"{row['popularity']:.1f}", f"{row['tokens']:.0f}"]
+            for row in result[title]
+        ]  # fmt: skip
+        about = f"{title}, {result[count]} users of {result['dataset']['name']}"
+        show.print_table(show.grid(about, head, lines))
+    asked(result["acceptance"])
+    typer.echo(str(out / "likelihood.html"))
+
+
+def asked(rows: list[dict[str, Any]]) -> None:
+    """What systems ask, beside what was measured."""
+    lines = [
+        [f"{row['system']}: {row['asked']}", row["measured"] or "–", _YES[row["holds"]]]
+        for row in rows
+    ]
+    show.print_table(show.grid("", ["asked", "measured", "holds"], lines))
