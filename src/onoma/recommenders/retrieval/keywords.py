@@ -104,11 +104,24 @@ class Keywords(Recommender):
         places = np.empty(len(self._popular), dtype=np.float32)
         places[np.argsort(-self._popular, kind="stable")] = np.arange(len(places))
         self._behind = -places / max(len(places), 1)
+        kept = self.of_items(np.arange(self._graph.shape[0]), self.keep)
+        codes = [[self._code[word] for word in words] for words in kept]
+        self._best = _ones(codes, len(self._words))
         self._vectors, self._nearest = None, {}
 
     def keywords(self, texts: Sequence[str]) -> list[list[str]]:
         """The keywords of texts that count, the rarest for their number first."""
         return [[self._words[code] for code in row] for row in self._asked(texts)]
+
+    def asked(self, requests: Requests) -> list[list[str]]:
+        """The keywords that each request asks for, the rarest first, ``keep`` at most."""
+        found = self._questions(requests)
+        rows = np.split(found.indices, found.indptr[1:-1])
+        orders = [np.argsort(-self._rarity[row], kind="stable")[: self.keep] for row in rows]
+        return [
+            [self._words[code] for code in row[order]]
+            for row, order in zip(rows, orders, strict=True)
+        ]
 
     def of_items(self, items: Sequence[int] | NDArray[np.integer], count: int) -> list[list[str]]:
         """The keywords of items by falling weight, ``count`` at most."""
@@ -133,21 +146,22 @@ class Keywords(Recommender):
         told = requests.context or [{}] * len(requests)
         given = [[str(word) for word in one.get("keywords") or ()] for one in told]
         texts = list(requests.query or [""] * len(requests))
-        asked = self._asked(texts)
-        rows = []
+        rows = self._asked(texts)
         for row, words in enumerate(given):
-            codes = asked[row]
             if words:
-                codes = sorted({code for word in self._asked(words) for code in word})
-            if not codes and not words and not texts[row]:
-                history = np.unique(requests.history[row])
-                codes = [self._code[word] for told in self.of_items(history, self.keep)
-                         for word in told]  # fmt: skip
-            rows.append(np.unique(np.array(codes, dtype=np.int64)))
-        offsets = np.cumsum([0, *map(len, rows)])
-        columns = np.concatenate([*rows, np.zeros(0, dtype=np.int64)])
-        shape = (len(requests), len(self._words))
-        return sp.csr_array((np.ones(len(columns), np.float32), columns, offsets), shape=shape)
+                rows[row] = sorted({code for one in self._asked(words) for code in one})
+        asked = _ones(rows, len(self._words))
+        silent = np.array(
+            [not words and not text for words, text in zip(given, texts, strict=True)]
+        )
+        if silent.any():
+            history = requests.history.where(np.repeat(silent, requests.history.lengths))
+            items = (np.ones(len(history.values), np.float32), history.values, history.offsets)
+            had = sp.csr_array(items, shape=(len(requests), self._best.shape[0]))
+            asked = asked + (had @ self._best).minimum(1.0)
+        asked = asked.tocsr()
+        asked.sort_indices()
+        return asked
 
     def _asked(self, texts: Sequence[str]) -> list[list[int]]:
         """The codes that each text asks for, best first."""
@@ -236,22 +250,19 @@ class KeywordOverlap(Keywords):
 
     name = "keyword-overlap"
 
-    def _ready(self) -> None:
-        super()._ready()
-        kept = [
-            [self._code[word] for word in told]
-            for told in self.of_items(np.arange(self._graph.shape[0]), self.keep)
-        ]
-        offsets = np.cumsum([0, *map(len, kept)])
-        columns = np.array([code for row in kept for code in row], dtype=np.int64)
-        self._best = sp.csr_array(
-            (np.ones(len(columns), np.float32), columns, offsets), shape=self._graph.shape
-        )
-
     def _match(self, asked: sp.csr_array) -> NDArray[np.float32]:
         both = np.asarray((asked @ self._best.T).todense(), dtype=np.float32)
         sizes = asked.sum(axis=1)[:, None] + self._best.sum(axis=1)[None, :]
         return np.asarray(both / np.maximum(sizes - both, 1), dtype=np.float32)
+
+
+def _ones(rows: Sequence[Sequence[int]], width: int) -> sp.csr_array:
+    """float32[n, width], 1 at the columns of each row."""
+    offsets = np.cumsum([0, *map(len, rows)])
+    columns = np.array([column for row in rows for column in row], dtype=np.int64)
+    return sp.csr_array(
+        (np.ones(len(columns), np.float32), columns, offsets), shape=(len(rows), width)
+    )
 
 
 def _told(split: Split) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
