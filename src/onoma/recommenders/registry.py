@@ -44,6 +44,7 @@ RECOMMENDERS = {
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
     "keywords": "onoma.recommenders.retrieval.keywords:Keywords",
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
+    "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",
     "din": "onoma.recommenders.ranking.din:DIN",
     "llmcf": "onoma.recommenders.ranking.llmcf:LLMCF",
     "keywords-llm": "onoma.recommenders.language.keywords:KeywordRanker",
