@@ -90,7 +90,7 @@ def entropy(exposure: NDArray[np.integer]) -> float:
     """Shannon entropy of non-negative counts, in bits."""
     share = np.asarray(exposure[exposure > 0], dtype=np.float64)
     share = share / share.sum() if len(share) else share
-    return float(-(share * np.log2(share)).sum())
+    return max(0.0, float(-(share * np.log2(share)).sum()))
 
 
 def intra_list_distance(items: NDArray[np.integer], vectors: Any, chunk: int = 4096) -> float:

@@ -124,6 +124,25 @@ def permutation_p(
     return (extreme + 1) / (samples + 1)
 
 
+def textbook_p(difference: NDArray[np.floating]) -> dict[str, float]:
+    """Two-sided p of the paired t-test and of Wilcoxon's signed ranks, as papers report them.
+
+    Args:
+        difference: float[n], at least two. Without any difference both are 1.
+    """
+    from scipy.stats import ttest_1samp, wilcoxon
+
+    difference = np.asarray(difference, dtype=np.float64)
+    if not difference.any():
+        return {"t": 1.0, "wilcoxon": 1.0}
+    if not difference.std():  # equal differences leave the t statistic without a denominator
+        return {"t": 0.0, "wilcoxon": float(wilcoxon(difference).pvalue)}
+    return {
+        "t": float(ttest_1samp(difference, 0.0).pvalue),
+        "wilcoxon": float(wilcoxon(difference).pvalue),
+    }
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """P values adjusted for having made all these tests (Holm, 1979)."""
     values = np.asarray(p, dtype=np.float64)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.evaluation.significance import bootstrap_ci
+
 _RIDGE, _ROUNDS = 5.0, 10
 
 
@@ -43,6 +45,43 @@ def star_figures(said: NDArray[np.floating], given: NDArray[np.floating]) -> dic
     """RMSE and MAE."""
     error = np.asarray(said, dtype=np.float64) - given
     return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
+
+
+def star_intervals(
+    said: NDArray[np.floating],
+    given: NDArray[np.floating],
+    *,
+    lowest: float = 1.0,
+    highest: float = 5.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """RMSE and MAE with bootstrap intervals; who said nothing is wrong as far as one can be.
+
+    Args:
+        said: float[n], NaN where no rating came.
+        given: float[n].
+        lowest: of the scale.
+        highest: of the scale.
+        seed: of the bootstrap.
+
+    Returns:
+        ``cases``, ``parsed`` (share of ratings that came), and ``rmse`` and ``mae``, each with
+        ``mean``, ``low`` and ``high`` at 95 %.
+    """
+    given = np.asarray(given, dtype=np.float64)
+    farthest = np.maximum(given - lowest, highest - given)
+    error = np.where(np.isnan(said), farthest, np.abs(np.asarray(said, np.float64) - given))
+    both = np.stack([error**2, error], axis=1)
+    spans = bootstrap_ci(both, seed=seed)
+    root = np.sqrt([both[:, 0].mean(), *spans[0]])
+    return {
+        "cases": len(given),
+        "parsed": float((~np.isnan(said)).mean()),
+        "rmse": dict(zip(("mean", "low", "high"), map(float, root), strict=True)),
+        "mae": {
+            "mean": float(error.mean()), "low": float(spans[1][0]), "high": float(spans[1][1])
+        },
+    }  # fmt: skip
 
 
 class Biases:
