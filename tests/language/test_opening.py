@@ -6,12 +6,13 @@ import re
 import pytest
 
 from onoma.errors import OnomaError
-from onoma.language import LanguageError
+from onoma.language import BadAnswer, Decoding, LanguageError
 from onoma.language.local import Local
 from onoma.language.opening import KINDS, open_model
 from onoma.language.taped import Taped
 from onoma.language.torch_model import TorchModel
 
+ASK = [{"role": "user", "content": "Hello"}]
 QUESTION = ("Movies like Alien,", [" Aliens", " Ronin"])
 
 
@@ -30,6 +31,9 @@ def test_answers_are_kept_for_all_runs(tiny_folder, cache):
     assert again.logprobs(*QUESTION).logprobs.tobytes() == weights.logprobs.tobytes()
     assert (again.meter.total.calls, again.meter.total.replayed) == (0, 1)
     assert len(list(cache.iterdir())) == 1 and first.tape.path.parent == cache
+    with pytest.raises(BadAnswer):
+        again.complete(ASK, decoding=Decoding(max_tokens=2, temperature=1.0))
+    assert again.meter.total.calls == 1 and len(again.tape) == 1  # what is drawn is not kept
     bare = open_model({"model": str(tiny_folder), "cache": False})
     assert isinstance(bare, TorchModel) and open_model(bare) is bare
 
@@ -69,7 +73,7 @@ def test_a_pulled_model_has_two_engines_and_one_identity(tiny_folder, cache):
     assert model.logprobs(*QUESTION).logprobs.tobytes() == alone.logprobs.tobytes()
     assert model.meter.total.calls == 1
     with pytest.raises(LanguageError, match=r"model\.gguf"):
-        model.complete([{"role": "user", "content": "Hello"}])
+        model.complete(ASK)
     (place / "pulled.json").write_text("{}")
     with pytest.raises(LanguageError, match="not the folder of a pulled model"):
         open_model("smollm2")
@@ -81,7 +85,7 @@ def test_a_service_is_told_what_the_mapping_says(cache):
     model = open_model(spec)
     assert model.concurrency == 3 and model.identity.endswith("#m")
     with pytest.raises(LanguageError):
-        model.complete([{"role": "user", "content": "Hello"}])
+        model.complete(ASK)
     model.close()
 
 

@@ -320,7 +320,7 @@ def _typed(one: str, other: str) -> bool:
     left = [token for token in left if token not in _SMALL]
     right = [token for token in right if token not in _SMALL]
     if len(left) != len(right):
-        left, right = ["".join(left)], ["".join(right)]
+        return "".join(left) == "".join(right)  # words run together
     return all(
         a == b
         # Words that go on (Alien, Aliens) or begin otherwise (Bare, Dare) are other words.
