@@ -12,7 +12,15 @@ from onoma.cli import show
 _YES = {True: "yes", False: "no", None: "–"}
 _DATA = typer.Option(help="Folder or file of the data, or packaged:movielens.")
 _SETTINGS = typer.Argument(help="Overrides of the recipe: dotted.key=value ...")
-_MODEL = typer.Option(help="Language model: smollm2, an http address, a folder, cassette:FILE.")
+_MODEL = typer.Option(help="A language model: a word, or a mapping with settings.")
+
+
+def _spec(model: str | None) -> Any:
+    """What a recipe would say of a model."""
+    import yaml
+
+    return None if model is None else yaml.safe_load(model)
+
 
 BIAS = (
     "Examples:\n\nonoma study bias --data DIR --recipe listwise-llm --recipe sasrec\n\n"
@@ -39,7 +47,7 @@ def bias(
     from onoma.study import bias as studies
 
     result = studies.bias(
-        data, out, recipes=recipe or studies.RECIPES, model=model, cases=cases,
+        data, out, recipes=recipe or studies.RECIPES, model=_spec(model), cases=cases,
         candidates=candidates, seed=seed, overrides=settings or [], quiet=quiet or json,
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
@@ -80,7 +88,7 @@ def likelihood(
     from onoma.study import likelihood as studies
 
     result = studies.likelihood(
-        data, out, recipe=recipe, model=model, cases=cases, swept=swept, seed=seed,
+        data, out, recipe=recipe, model=_spec(model), cases=cases, swept=swept, seed=seed,
         overrides=settings or [], tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     if json:

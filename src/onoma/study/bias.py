@@ -19,7 +19,7 @@ from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, 
 from onoma.evaluation.significance import holm
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.language.base import Prompted
+from onoma.recommenders.language.base import ModelSpec, Prompted
 from onoma.recommenders.registry import recommender as recommender_class
 from onoma.run import build, cut, load_data
 
@@ -32,7 +32,7 @@ def bias(
     out: str | Path,
     *,
     recipes: Sequence[str] = RECIPES,
-    model: str | None = None,
+    model: ModelSpec | None = None,
     cases: int = 30,
     candidates: int = 5,
     seed: int = 0,
@@ -120,7 +120,7 @@ def _without(
     return np.stack([row[row != target] for row, target in zip(more, targets, strict=True)])
 
 
-def _recipe(name: str, data: str, model: str | None, overrides: Sequence[str]) -> Recipe:
+def _recipe(name: str, data: str, model: ModelSpec | None, overrides: Sequence[str]) -> Recipe:
     raw = Recipe.load(name, list(overrides)).model_dump(mode="json")
     raw["data"]["path"] = data if data.startswith("packaged:") else str(Path(data).resolve())
     if model is not None:

@@ -26,6 +26,7 @@ from onoma.evaluation.significance import bootstrap_ci, compare
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender
 from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.language.base import ModelSpec
 from onoma.recommenders.language.likelihood import Likelihood
 from onoma.run import asked, build, cut, load_data
 
@@ -43,7 +44,7 @@ def likelihood(
     out: str | Path,
     *,
     recipe: str = "likelihood-llm",
-    model: str | None = None,
+    model: ModelSpec | None = None,
     cases: int | None = None,
     swept: int = 50,
     seed: int = 0,

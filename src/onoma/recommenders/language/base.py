@@ -82,6 +82,7 @@ class Prompted(Recommender):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"history", "candidates"})
+    batch: ClassVar[int] = 64
 
     def __init__(
         self,
