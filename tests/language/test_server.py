@@ -240,7 +240,12 @@ def test_the_commands(url, capsys):
     try:
         where = f"http://127.0.0.1:{port}/v1"
         assert served.stderr.readline().strip() == f"{where}#tiny"
-        model = Endpoint(where, "tiny", retries=60, backoff=0.05)
+        for _ in range(600):
+            with socket.socket() as door:
+                if door.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        model = Endpoint(where, "tiny", retries=0)
         assert len(model.embed(["x"])) == 1
         model.close()
         with pytest.raises(SystemExit) as left:
