@@ -367,8 +367,13 @@ def beside(
 def families(model: Recommender, parts: Split) -> dict[str, Any]:
     """The figures of every family of tasks and of its names, and of clicks, where there are any."""
     from onoma.recommenders.ranking.clicks import ClickRanker
+    from onoma.recommenders.retrieval.recgpt import RecGPT
     from onoma.recommenders.text.base import TextRecommender
 
+    if isinstance(model, RecGPT):
+        from onoma.evaluation.blend import blend_figures
+
+        return {"blend": blend_figures(model, parts)}
     if isinstance(model, ClickRanker):
         asked = {"valid": parts.valid, "test": parts.test}
         return {"clicks": {name: model.click_figures(cases) for name, cases in asked.items()}}

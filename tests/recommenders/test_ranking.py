@@ -150,7 +150,7 @@ def test_poor_reasonings_are_left_out():
     good = "The person likes red soap and had one before, so this red soap fits and they took it."
     texts = [good, "soap soap soap soap soap soap", ""]
     encoder = encoding.build({"name": "tfidf", "dim": 16, "min_df": 1})
-    scores = reasons.quality(texts, told, encoder)
+    _, scores = reasons.vectors_of(texts, told, encoder)
     assert scores[0] > scores[1] > scores[2] == -1
     chosen = reasons.kept(scores, np.array([True] * 3), 1.0)
     assert chosen.tolist() == [0, 1]

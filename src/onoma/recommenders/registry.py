@@ -48,6 +48,7 @@ RECOMMENDERS = {
     "din": "onoma.recommenders.ranking.din:DIN",
     "llmcf": "onoma.recommenders.ranking.llmcf:LLMCF",
     "keywords-llm": "onoma.recommenders.language.keywords:KeywordRanker",
+    "profile-llm": "onoma.recommenders.language.profile:ProfileRanker",
     "cascade": "onoma.recommenders.cascade:Cascade",
     "likelihood-llm": "onoma.recommenders.language.likelihood:Likelihood",
     "pointwise-llm": "onoma.recommenders.language.pointwise:PointWise",

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from onoma import encoding
 from onoma.dataset import Dataset, Split
 from onoma.encoding.base import TextEncoder
-from onoma.encoding.cache import cached_texts
 from onoma.encoding.shuffled import deal
 from onoma.errors import OnomaError
 from onoma.neural.blocks import SequenceEncoder
@@ -36,7 +35,7 @@ class ReasonSettings(BaseModel):
             it.
         size: training pairs that are reasoned about, half of them clicks.
         keep: share that is kept, the best of each label by
-            :func:`onoma.recommenders.ranking.reasons.quality`.
+            :func:`onoma.recommenders.ranking.reasons.vectors_of`.
         recent: items of the history that are told.
         tokens: of an answer of a language model, at most.
         domain: how one speaks of the items.
@@ -265,13 +264,14 @@ class LLMCF(DIN):
             writer = ModelReasoner(open_model(how.by), how.domain, how.tokens)
         texts = writer.write(told)
         taken = np.array([one.taken for one in examples], dtype=bool)
-        rows = reasons.kept(reasons.quality(texts, told, encoder), taken, how.keep)
+        vectors, quality = reasons.vectors_of(texts, told, encoder)
+        rows = reasons.kept(quality, taken, how.keep)
         half = self.settings.examples // 2
         if min(taken[rows].sum(), (~taken[rows]).sum()) < half:
             raise OnomaError(
                 "too few reasonings of use", where=self.name, fix="Raise reasons.size or keep"
             )
-        vectors = cached_texts(encoder, texts)[rows]
+        vectors = vectors[rows]
         if how.shuffled is not None:
             vectors = deal(vectors, how.shuffled)
         self._told(writer, len(texts), len(rows))

@@ -208,14 +208,22 @@ def _labels(items: pl.DataFrame) -> list[set[str]]:
     return out
 
 
-def quality(
+def vectors_of(
     texts: Sequence[str], told: Sequence[Told], encoder: TextEncoder
-) -> NDArray[np.float32]:
-    """float32[n] in about [-1, 4]: how complete, relevant, consistent and coherent texts are.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors of reasonings, and how good these are.
 
     Complete: words, up to 20. Relevant: cosine to the item and the history. Consistent: how much
     nearer it is to a sentence of its own label than to one of the other. Coherent: the share of
     its pairs of words that do not repeat. An empty text has -1.
+
+    Args:
+        texts: n reasonings.
+        told: what each was written from.
+        encoder: of all.
+
+    Returns:
+        float32[n, d], and float32[n] in about [-1, 4].
     """
     about = [". ".join((one.item, *one.history)) for one in told]
     vectors = cached_texts(encoder, [*texts, *about, _SAID[True], _SAID[False]])
@@ -230,7 +238,7 @@ def quality(
         [len({*zip(row, row[1:], strict=False)}) / max(len(row) - 1, 1) for row in words]
     )
     score = (complete + relevant + consistent + coherent).astype(np.float32)
-    return np.where([bool(row) for row in words], score, np.float32(-1))
+    return vectors[:n], np.where([bool(row) for row in words], score, np.float32(-1))
 
 
 def kept(scores: NDArray[np.float32], taken: NDArray[np.bool_], share: float) -> NDArray[np.int64]:
