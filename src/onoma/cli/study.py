@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onoma.cli import show, study_models
+from onoma.cli import show, study_models, study_people
 
 app = typer.Typer(help="Experiments over methods.", add_completion=False, no_args_is_help=True)
 
@@ -309,6 +309,8 @@ def collapse(
 
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)
+app.command(epilog=study_people.PROFILES)(study_people.profiles)
+app.command(epilog=study_models.ANNOTATION)(study_models.annotation)
 
 
 @app.command(

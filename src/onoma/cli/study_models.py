@@ -114,3 +114,48 @@ def asked(rows: list[dict[str, Any]]) -> None:
         for row in rows
     ]
     show.print_table(show.grid("", ["asked", "measured", "holds"], lines))
+
+
+ANNOTATION = (
+    "Examples:\n\nonoma study annotation --task polarity:REVIEWS --task category:CATALOGUE\n\n"
+    "onoma study annotation --task polarity:REVIEWS --model http://localhost:8000/v1 --test 400"
+)
+
+
+def annotation(
+    task: Annotated[
+        list[str],
+        typer.Option(help="polarity:DATA or category:DATA; may be given again."),
+    ],
+    model: Annotated[str, _MODEL] = "smollm2",
+    pool: Annotated[int, typer.Option(help="Labelled texts for examples.", min=4)] = 120,
+    dev: Annotated[int, typer.Option(help="Texts that decide.", min=4)] = 60,
+    test: Annotated[int, typer.Option(help="Texts that are reported.", min=4)] = 80,
+    seed: Annotated[int, typer.Option(help="Of the texts and the draws.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("studies/annotation"),
+    json: Annotated[bool, typer.Option("--json", help="Print annotation.json.")] = False,
+) -> None:
+    """Tune a labelling prompt step by step; each step must prove itself on validation texts."""
+    from onoma.study import annotation as studies
+
+    result = studies.annotation(
+        task, out, model=_spec(model), pool=pool, dev=dev, test=test, seed=seed,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    for one in result["tasks"]:
+        lines = [
+            [row["prompt"], row["step"], show.figure(row["f1"]), f"{row['surely']:.0%}",
+             _YES[row["adopted"]], row["calls"], row["tokens"]]
+            for row in one["steps"]
+        ]  # fmt: skip
+        head = ["prompt", "step", "F1", "better in", "adopted", "calls", "tokens"]
+        show.print_table(show.grid(f"{one['name']}, validation", head, lines))
+        typer.echo(
+            f"test: {one['initial']['f1']:.4f}, tuned {one['tuned']['f1']:.4f} "
+            f"({one['gain']['low']:+.4f} to {one['gain']['high']:+.4f})\n"
+        )
+    asked(result["acceptance"])
+    typer.echo(str(out / "annotation.html"))
