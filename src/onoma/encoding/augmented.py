@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,8 +83,17 @@ class Augmented(Composite):
     def report(self, split: Split) -> dict[str, Any]:
         """The cost sheet: of each prompt what was answered and what it took an item."""
         sheets = {}
+        answers: Counter[str] = Counter()
         for part in self.written:
             part.texts(split)
             assert part.sheet is not None
             sheets[part.prompt] = part.sheet.describe()
-        return {"model": self.written[0].language.identity, "prompts": sheets}
+            answers.update(part.sheet.answers)
+        language = self.written[0].language
+        return {
+            "model": language.identity,
+            "answers": dict(sorted(answers.items())),
+            "usage": getattr(language, "recorded", language.meter).report(),
+            "prompts": sheets,
+            "note": "An item without a text of use keeps its original one in every place.",
+        }

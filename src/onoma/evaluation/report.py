@@ -25,8 +25,10 @@ from onoma.evaluation.report_page import (
     section,
     table,
 )
+from onoma.evaluation.report_systems import blend_section, clicks_section, written_section
 
 _NAMES = ("recall", "ndcg", "hit_rate", "mrr", "map", "mar", "precision", "f1")
+_NONE_LEFT_OUT = "An answer that is of no use counts as the order of popularity; none is left out."
 _MODES = {"generate": "generate", "rank": "rank", "generate_then_rank": "generate, then rank"}
 
 
@@ -91,6 +93,9 @@ def render(
             _every_metric(metrics),
             _slices(metrics),
             _language(metrics),
+            written_section(metrics),
+            clicks_section(metrics),
+            blend_section(metrics),
             health_section(_map(metrics, "health")),
             names_section(names) if names else "",
             _examples(examples),
@@ -213,7 +218,7 @@ def _language(metrics: Mapping[str, Any]) -> str:
         table(["answers", "", "of those asked"], rows),
         table(["used", ""], spent),
         _cost(metrics),
-        note="An answer that is of no use counts as the order of popularity; none is left out.",
+        note=told.get("note", _NONE_LEFT_OUT),
     )
 
 

@@ -203,7 +203,10 @@ class _Pairs:
         place = np.minimum(np.searchsorted(self.taken, keys), len(self.taken) - 1)
         free = torch.from_numpy(self.taken[place] != keys).to(where)
         states = module.users[torch.from_numpy(users).to(where)]
-        both = module.items(torch.from_numpy(np.concatenate([items, others])).to(where))
+        # An item goes through the tower once, however often the batch has it.
+        codes, place = np.unique(np.concatenate([items, others]), return_inverse=True)
+        found = module.items(torch.from_numpy(codes).to(where))
+        both = found[torch.from_numpy(place).to(where)]
         right, wrong = ((states * part).sum(1) for part in both.chunk(2))
         ones, zeros = torch.ones_like(right), torch.zeros_like(wrong)
         entropy = nn.functional.binary_cross_entropy_with_logits

@@ -40,6 +40,7 @@ class ReasonSettings(BaseModel):
         tokens: of an answer of a language model, at most.
         domain: how one speaks of the items.
         encoder: a text encoder of the reasonings.
+        seed: of the sample; the same for all seeds of a recipe, so that nothing is written twice.
         shuffled: the control: a seed by which finished reasonings are dealt out among the pairs.
     """
 
@@ -52,6 +53,7 @@ class ReasonSettings(BaseModel):
     tokens: int = Field(default=80, ge=8)
     domain: Any = "products"
     encoder: Any = "sentence"
+    seed: int = Field(default=0, ge=0)
     shuffled: int | None = None
 
 
@@ -255,7 +257,7 @@ class LLMCF(DIN):
         encoder = encoding.build(how.encoder)
         if not isinstance(encoder, TextEncoder):
             raise OnomaError(f"{encoder.name} reads no texts", where=f"{self.name}: reasons")
-        examples = reasons.sampled(split, how.size, self.seed)
+        examples = reasons.sampled(split, how.size, how.seed)
         told = reasons.facts(split, examples, how.recent)
         writer: Reasoner = TemplateReasoner()
         if how.by != "template":
@@ -291,6 +293,7 @@ class LLMCF(DIN):
             "model": "none: template rationales of attributes",
             "answers": {"asked": written, **dict(sorted(writer.counts.items())), "kept": kept},
             "usage": {},
+            "note": "A reasoning that is empty or among the worst of its label is left out.",
         }
         if isinstance(writer, ModelReasoner):
             meter = getattr(writer.model, "recorded", writer.model.meter)

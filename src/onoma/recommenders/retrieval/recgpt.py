@@ -150,6 +150,7 @@ class RecGPT(TrainedRecommender):
         if (model := getattr(self.miner, "model", None)) is not None:
             meter = getattr(model, "recorded", model.meter)
             report = {"model": model.identity, "usage": meter.report()}
+        report["note"] = "Where no answer is of use, the tags of the rule stand in its place."
         return {**report, "answers": dict(sorted(self.miner.answers.items()))}
 
     def _build(self, split: Split) -> Towers:

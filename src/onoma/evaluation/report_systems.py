@@ -1,0 +1,66 @@
+"""Sections of a report that only some systems have: clicks, shares of tags, written texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onoma.evaluation.report_page import number, section, table
+
+
+def clicks_section(metrics: Mapping[str, Any]) -> str:
+    """AUC and log-loss of a click ranker."""
+    told = metrics.get("clicks") or {}
+    rows = [
+        [name, number(row.get("auc")), number(row.get("logloss")), number(row.get("pairs"))]
+        for name, row in told.items()
+    ]
+    note = "The target of every case and one item, drawn evenly, that its user never took."
+    head = ["cases of", "AUC", "log-loss", "pairs"]
+    return section("Clicks", table(head, rows), note=note) if rows else ""
+
+
+def blend_section(metrics: Mapping[str, Any]) -> str:
+    """What tags add to a user tower, share by share."""
+    told = metrics.get("blend") or {}
+    test = told.get("test") or {}
+    rows = [
+        [
+            f"{float(beta):g}",
+            *(number(row.get(key)) for key in ("recall", "new_recall", "tail")),
+            *(number(test["swapped"].get(beta, {}).get(key)) for key in ("new_recall", "tail")),
+        ]
+        for beta, row in test.get("betas", {}).items()
+    ]
+    if not rows:
+        return ""
+    k, tags = told.get("k", 100), test.get("tags", {})
+    head = [
+        "share of the user", f"recall@{k}", "of new categories", "shown from the tail",
+        "of new categories, tags swapped", "tail, tags swapped",
+    ]  # fmt: skip
+    note = (
+        f"Validation picks {told.get('chosen')}. {number(test.get('new_cases'))} of "
+        f"{number(test.get('cases'))} targets are of a category that the history lacks. The next "
+        f"category is among the first 30 tags' {number(tags.get('kinds'), 1)} in "
+        f"{number(tags.get('hit@30'))}, among as many popular ones in "
+        f"{number(tags.get('popular'))} of the cases."
+    )
+    return section("What the tags add", table(head, rows), note=note)
+
+
+def written_section(metrics: Mapping[str, Any]) -> str:
+    """The cost sheet of texts that were written about items, prompt by prompt."""
+    prompts = (metrics.get("language") or {}).get("prompts") or {}
+    rows = [
+        [
+            name,
+            number(row.get("asked")),
+            number(row.get("written", 0) + row.get("cut", 0)),
+            number(row.get("prompt_tokens_per_item"), 1),
+            number(row.get("completion_tokens_per_item"), 1),
+        ]
+        for name, row in prompts.items()
+    ]
+    head = ["prompt", "items", "texts kept", "tokens read an item", "tokens written an item"]
+    return section("Texts written about items", table(head, rows)) if rows else ""
