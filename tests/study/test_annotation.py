@@ -24,7 +24,7 @@ def reviews(n: int = 60) -> Dataset:
     rows = [
         {"user_id": f"u{i}", "item_id": f"i{i % 7}", "timestamp": i, "rating": float(stars),
          "review_text": f"Box {i} came on a {rng.choice(['Monday', 'Friday'])}, "
-         f"{rng.choice(words[stars])} thing number {i}{' indeed' * (i % 3)}{'!' * (i % 5 == 0)}"}
+         f"{rng.choice(words[stars])} thing number {i}{' indeed' * (i % 4 == 1)}{'!' * (i % 5 == 0)}"}
         for i, stars in enumerate(rng.permutation([1, 5] * (n // 2)))
     ]  # fmt: skip
     return Dataset.construct(pl.DataFrame(rows), name="told")
@@ -85,7 +85,7 @@ def test_noise_is_not_adopted(about):
         model = Annotator(lambda text, seed=seed: noisy(text + str(seed)))
         result = studies.tuned(about, model, (Structured(), Examples()))
         adopted += sum(row["adopted"] for row in result["steps"])
-    assert adopted <= 2  # one in ten of ten proposals, with some luck
+    assert adopted <= 1  # one in twenty of ten proposals, with some luck
 
 
 def hash_of(text: str) -> int:
@@ -96,7 +96,7 @@ def hash_of(text: str) -> int:
 
 def test_the_score_that_tells_where_labels_are_wrong_is_tried_first(about):
     """Labels that are wrong where people shout: the predictor finds that out."""
-    loud = {row for row in about.dev if row % 3 == 0}
+    loud = set(about.dev[::3].tolist())
     texts = [text + ("!!!" if row in loud else "") for row, text in enumerate(about.texts)]
     shouted = Task(about.name, about.asked, about.labels, texts, about.truth, about.pool,
                    about.dev, about.test)  # fmt: skip

@@ -27,7 +27,7 @@ from onoma.study.annotation_steps import (
 )
 from onoma.study.annotation_tasks import Task, task
 
-SURE = 0.9  # share of the validation draws in which a prompt must be better to be adopted
+SURE = 0.95  # share of the validation draws in which a prompt must be better to be adopted
 _DRAWS = 1_000
 WORSE, BETTER = 0.01, 0.03  # of the acceptance line
 
@@ -47,7 +47,7 @@ def annotation(
     """Tune the prompt of each task on validation texts and report it on texts that decided nothing.
 
     Examples come from a pool of their own. A proposal is adopted where its weighted F1 is higher in
-    at least nine of ten paired draws of the validation texts, so that noise seldom is.
+    at least 95 of 100 paired draws of the validation texts, so that noise seldom is.
 
     Args:
         tasks: as of :func:`onoma.study.annotation_tasks.task`.
