@@ -9,7 +9,7 @@ from onoma.errors import OnomaError
 from onoma.explanation import ATTRIBUTIONS, build, explain
 from onoma.explanation.fidelity import deletion
 from onoma.explanation.leave_one_out import LeaveOneOut
-from onoma.explanation.path import GradientInput, PathGradients
+from onoma.explanation.path import GradientInput, PathGradients, along
 from onoma.explanation.shapley import Shapley
 from onoma.explanation.similarity import Cosine, Jaccard
 from onoma.explanation.spinrec import SPINRec
@@ -142,12 +142,37 @@ def test_spinrec_keeps_the_map_whose_deletion_falls_fastest():
     pool = Ragged.from_rows([rng.permutation(29)[:6] for _ in range(12)])
     areas = {
         draws: deletion(
-            model, history, SPINRec(pool, draws, seed=3).attribute(model, history, targets), targets
+            model,
+            history,
+            SPINRec(pool, draws, kept=1, seed=3).attribute(model, history, targets),
+            targets,
         )
         for draws in (1, 2, 6)
     }
     assert (areas[6] <= areas[2]).all() and (areas[2] <= areas[1]).all()
     assert areas[6].sum() < areas[1].sum()
+
+
+def test_spinrec_averages_the_three_most_faithful_maps_at_unit_length():
+    model = Sets(n_items=30, power=2)
+    model.weights *= 0.2
+    rng = np.random.default_rng(1)
+    history = Ragged.from_rows([rng.permutation(29)[:n] for n in (10, 7, 4)])
+    targets = model.recommend(Requests(history), 1).items[:, 0]
+    pool = Ragged.from_rows([rng.permutation(29)[:6] for _ in range(12)])
+    entry, draw = model.enter(history), np.random.default_rng(3)
+    maps, areas = [], []
+    for _ in range(5):
+        drawn = pool.take(draw.integers(len(pool), size=3))
+        start = model.stand_in(drawn, entry)
+        maps.append(along(model, history, entry, start, targets, 10, "logit"))
+        areas.append(deletion(model, history, maps[-1], targets))
+    found = SPINRec(pool, 5, seed=3).attribute(model, history, targets)
+    for row in range(3):
+        part = slice(history.offsets[row], history.offsets[row + 1])
+        best = sorted(range(5), key=lambda place, row=row: areas[place][row])[:3]
+        units = [maps[place][part] / np.linalg.norm(maps[place][part]) for place in best]
+        np.testing.assert_allclose(found[part], np.mean(units, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [Surrogate(samples=2000, ridge=1e-3), Shapley(orders=400)])

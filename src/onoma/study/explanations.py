@@ -154,7 +154,8 @@ def _study(
         "default": default_method(model),
         "rows": rows,
     }
-    ours = next((word for word in ("spinrec", out["default"]) if word in figures), None)
+    named = ("spinrec", out["default"], *methods)  # ours, else the first that was asked for
+    ours = next((word for word in named if word in figures), None)
     if ours is not None:
         out["against"] = {
             "method": ours,
