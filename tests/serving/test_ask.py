@@ -2,12 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import ids
+from asking import Serve, ids
 from fastapi.testclient import TestClient
 
+from onoma.encoding.bm25 import BM25
+from onoma.encoding.text import item_texts
 from onoma.recommenders import Requests
 from onoma.run import open_run
-from onoma.serving.search import BM25, best, fuse
+from onoma.serving.search import best, fuse
 
 TOY_STORY, STAR_WARS = "1", "260"
 
@@ -107,6 +109,27 @@ def test_search_finds_words_and_taste_moves_them(client: TestClient) -> None:
     assert ids(client.post("/v1/search", json={"query": "qqqqzzzz ☕"})) == []
 
 
+def test_a_search_may_be_overtaken_by_a_swap_to_a_smaller_catalogue(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onoma.serving import ask
+
+    client = serve()
+    service = client.app.state.service
+    before, search = service.view, ask._search
+    item = {"item_id": "late", "title": "Quixotic Zeppelin"}
+    assert client.put("/v1/items", json={"items": [item]}).status_code == 200
+
+    def overtaken(*args: object) -> object:
+        found = search(*args)
+        service.engine.view = before
+        return found
+
+    monkeypatch.setattr(ask, "_search", overtaken)
+    got = client.post("/v1/search", json={"query": "quixotic zeppelin", "history": ["1"]})
+    assert got.status_code == 200 and ids(got)[0] == "late"
+
+
 def test_the_first_searches_may_come_together(runs: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -123,7 +146,7 @@ def test_bm25_and_fusion_by_hand() -> None:
     import polars as pl
 
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["red soap", "red red", "blue"]})
-    made = BM25(items)
+    made = BM25(item_texts(items))
     rarity = np.log1p((3 - 2 + 0.5) / (2 + 0.5))
     mean = 5 / 3
     expected = rarity * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 2 / mean))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onoma.errors import OnomaError
-from onoma.serving.guard import deeper
+from onoma.serving.guard import Guard, deeper
 from onoma.serving.keys import Buckets, Keyring, add_key, revoke_key
 from onoma.serving.options import Options
 from onoma.serving.server import check
@@ -71,6 +71,16 @@ def test_too_many_requests_are_told_when_to_come_back(serve: Serve) -> None:
     assert answers[-1].headers["retry-after"] in ("1", "2")
     assert answers[-1].headers["content-type"] == "application/problem+json"
     assert client.get("/health/live").status_code == 200
+
+
+def test_where_keys_are_asked_for_there_is_a_limit_though_none_was_named() -> None:
+    def limit(**settings: object) -> float:
+        return Options(run="r", store="s", **settings).limit
+
+    assert limit() == limit(rate=0, host="0.0.0.0") == 0
+    assert limit(host="0.0.0.0") == limit(require_keys=True) == 100
+    assert limit(host="0.0.0.0", rate=5) == limit(rate=5) == 5
+    assert Guard(None, Options(run="r", store="s", host="::"), None, None).buckets.rate == 100
 
 
 def test_buckets_fill_again_and_never_above_the_brim() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from endure import Program
@@ -118,3 +119,16 @@ def test_the_client_tells_what_is_wrong(free_port: int) -> None:
         Client(f"http://127.0.0.1:{free_port}").models()
     with pytest.raises(OnomaError, match="not an http address"):
         Client("ftp://x")
+
+
+def test_the_client_names_events_so_that_sending_again_keeps_one() -> None:
+    sent = []
+
+    class Recorded(Client):
+        def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+            sent.extend(body["events"])
+            return {}
+
+    mine = {"event_id": "mine", "user_id": "u", "item_id": "1"}
+    Recorded().events([mine, {"user_id": "u", "item_id": "1"}, {"user_id": "u", "item_id": "1"}])
+    assert sent[0] == mine and len({event["event_id"] for event in sent}) == 3

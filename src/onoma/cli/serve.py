@@ -36,8 +36,14 @@ def serve(
     workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 1,
     threads: Annotated[int, typer.Option(help="Torch threads a process.", min=1, max=256)] = 1,
     rate: Annotated[
-        float, typer.Option(help="Requests a second for each key; 0: no limit.", min=0)
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="Requests a second for each key; 0: no limit. Default: 100 where keys are asked "
+            "for, else no limit.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     burst: Annotated[int, typer.Option(help="Requests at once for each key.", min=1)] = 100,
     body: Annotated[int, typer.Option(help="Bytes of the largest body.", min=1024)] = 1 << 20,
     origin: Annotated[

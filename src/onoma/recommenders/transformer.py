@@ -210,7 +210,11 @@ class TransformerRecommender(TrainedRecommender):
     def _logits(self, states: Tensor) -> Tensor:
         query, _ = self.module.query(states, self.item_table()[:0])
         # float32: rounding scores to bf16 makes ties of a tenth of a list.
-        return (query @ self._items).cpu()
+        if query.requires_grad or query.device.type != "cpu":
+            return (query @ self._items).cpu()
+        # Few rows against many columns: MKL spends as long on its copy of the items as on the
+        # product, OpenBLAS half of that.
+        return torch.from_numpy(query.numpy() @ self._items.numpy())
 
     def item_vectors(self) -> NDArray[np.float32] | None:
         """float32[n_items, d], what the dense head multiplies."""

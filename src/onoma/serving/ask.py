@@ -100,25 +100,22 @@ def routes(service: Service) -> APIRouter:
     async def search(body: SearchIn) -> Response:
         """Items found by words, ordered by words, by meaning, and by taste where it is known."""
         began = time.perf_counter()
-        found = await run_in_threadpool(_search, service, body)
+        view = service.view  # codes are of this one, whichever answers meanwhile
+        found = await run_in_threadpool(_search, view, body)
         if found["codes"] and (body.user_id is not None or body.history):
-            ids = service.view.catalogue.ids
             query = Query(
                 body.user_id,
                 tuple(body.history),
                 len(found["codes"]),
-                candidates=tuple(ids[code] for code in found["codes"]),
+                candidates=tuple(view.catalogue.ids[code] for code in found["codes"]),
                 repeats=True,
                 asked=time.perf_counter(),
             )
             liked = await service.batcher.ask(query)
-            found["lists"].append(
-                service.view.catalogue.codes(item["item_id"] for item in liked["items"])
-            )
+            found["lists"].append(view.catalogue.codes(item["item_id"] for item in liked["items"]))
             found["personalised"] = liked["fallback"] != "popular"
         codes, scores = fuse(found["lists"])
         service.metrics.stage["search"].observe(time.perf_counter() - began)
-        view = service.view
         return answer(
             {
                 "request_id": request_id(view),
@@ -183,8 +180,7 @@ def _similar(view: View, body: SimilarIn) -> dict[str, Any]:
     }
 
 
-def _search(service: Service, body: SearchIn) -> dict[str, Any]:
-    view = service.view
+def _search(view: View, body: SearchIn) -> dict[str, Any]:
     allowed = _allowed(view, body.filter)
     by_words = np.where(allowed, view.texts.bm25.scores(body.query), 0)
     vector = view.space.words(body.query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import uuid
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -99,8 +100,12 @@ class Client:
         return self._post("/v1/search", query=query, k=k, user_id=user_id, history=list(history))
 
     def events(self, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """``POST /v1/events``; safe to send again where each has an ``event_id``."""
-        return self._post("/v1/events", events=list(events))
+        """``POST /v1/events``; an event without an ``event_id`` is given one.
+
+        So an event that is sent again, because the connection broke, is kept once.
+        """
+        named = [{"event_id": uuid.uuid4().hex, **event} for event in events]
+        return self._post("/v1/events", events=named)
 
     def put_items(self, items: Sequence[dict[str, Any]]) -> int:
         """``PUT /v1/items``; how many were put."""

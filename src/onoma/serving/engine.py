@@ -222,9 +222,9 @@ class Engine:
                     "item_id": catalogue.ids[code],
                     "title": catalogue.titles[code],
                     "score": score,
-                    "name": view.name_of(code),
+                    "name": name,
                 }
-                for code, score in zip(codes, values, strict=False)
+                for code, score, name in zip(codes, values, view.names_of(codes), strict=False)
                 if code >= 0
             ],
         }

@@ -35,7 +35,7 @@ class Guard:
 
     def __init__(self, app: Any, options: Options, keys: Keyring, metrics: Metrics) -> None:
         self.app, self.options, self.keys, self.metrics = app, options, keys, metrics
-        self.buckets = Buckets(options.rate, options.burst)
+        self.buckets = Buckets(options.limit, options.burst)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""

@@ -6,6 +6,8 @@ import ipaddress
 
 from pydantic import BaseModel, ConfigDict, Field
 
+RATE = 100.0
+
 
 class Options(BaseModel):
     """Settings of a service.
@@ -19,7 +21,8 @@ class Options(BaseModel):
         threads: of torch, in each process.
         batch: most requests answered together.
         queue: requests that may wait; more are refused with 503.
-        rate: requests a second for each key; 0 for no limit.
+        rate: requests a second for each key; 0 for no limit, None for :data:`RATE` where keys are
+            asked for and no limit elsewhere.
         burst: requests a key may make at once.
         body: bytes of the largest body.
         nesting: brackets inside each other in a body.
@@ -41,7 +44,7 @@ class Options(BaseModel):
     threads: int = Field(default=1, ge=1, le=256)
     batch: int = Field(default=32, ge=1, le=4096)
     queue: int = Field(default=2048, ge=1)
-    rate: float = Field(default=0.0, ge=0)
+    rate: float | None = Field(default=None, ge=0)
     burst: int = Field(default=100, ge=1)
     body: int = Field(default=1 << 20, ge=1024)
     nesting: int = Field(default=16, ge=4)
@@ -65,3 +68,10 @@ class Options(BaseModel):
     def keyed(self) -> bool:
         """Whether every request needs a key."""
         return self.require_keys or not self.loopback
+
+    @property
+    def limit(self) -> float:
+        """Requests a second for each key; 0 for no limit."""
+        if self.rate is not None:
+            return self.rate
+        return RATE if self.keyed else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +131,15 @@ class View:
         if self.names is None or code >= len(self.names):
             return None
         return [part for part in self.names[code].tolist() if part >= 0]
+
+    def names_of(self, codes: Sequence[int]) -> list[list[int] | None]:
+        """:meth:`name_of` of several items; anything for codes below zero."""
+        if self.names is None or not codes or max(codes) >= len(self.names):
+            return [self.name_of(code) for code in codes]
+        return [
+            name if name[-1] >= 0 else [part for part in name if part >= 0]
+            for name in self.names[codes].tolist()
+        ]
 
     def kept(self, node: Node) -> NDArray[np.bool_]:
         """bool[n_items] of a filter expression.
