@@ -32,10 +32,9 @@ import numpy as np
 
 from onoma.dataset import Split
 from onoma.errors import OnomaError
-from onoma.evaluation.candidates import sampled, short_lists
 from onoma.recipe import Recipe, packaged
 from onoma.recommenders.base import Requests
-from onoma.run import Run, run
+from onoma.run import Run, asked, run
 
 LOCAL = "smollm2"
 DATA = {  # recipes that read what films do not have
@@ -78,14 +77,9 @@ def prepared(name: str, model: str, data: str, cases: int, beside: list[str]) ->
 
 def lists(done: Run, parts: Split) -> np.ndarray:
     """int32[n, 10], what the run answers to its test cases."""
-    section = done.recipe.evaluate
-    cases = sampled(parts.test, section.cases)
-    short = section.candidates
-    candidates = None
-    if short is not None:
-        candidates = short_lists(cases, parts, short.negatives, short.drawn, short.seed)
-    asked = replace(Requests.of(cases), candidates=candidates)
-    return done.recommender.recommend(asked, 10).items
+    cases, candidates = asked(done.recipe, parts)
+    questions = replace(Requests.of(cases), candidates=candidates)
+    return done.recommender.recommend(questions, 10).items
 
 
 @contextmanager
