@@ -8,11 +8,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "language"))
 
 
 def service(answer: Callable[[str], str], reason: str = "stop"):
-    """A running service; what it says to a question's last message is ``answer`` of it."""
+    """A running service; what it says is ``answer`` of all messages, one below the other."""
     from faulty import FaultyServer
 
     def well(path: str, body: dict) -> dict:
-        message = {"role": "assistant", "content": answer(body["messages"][-1]["content"])}
+        asked = "\n".join(message["content"] for message in body["messages"])
+        message = {"role": "assistant", "content": answer(asked)}
         choice = {"index": 0, "finish_reason": reason, "message": message}
         return {
             "choices": [choice],

@@ -60,7 +60,7 @@ def test_ratings_tell_what_earlier_ratings_add(films):
 
     def answer(text: str) -> str:
         asked.append(text)
-        given = re.findall(r": (\d)\n", text)
+        given = re.findall(r"^(\d)$", text, re.M)
         return json.dumps({"answer": given[-1] if given else "3"})
 
     parts = split(films)
@@ -68,8 +68,8 @@ def test_ratings_tell_what_earlier_ratings_add(films):
         language = language_model(spec(running))
         found = ratings(language, parts, domain="movies", cases=20, shots=3)
     assert found["cases"] == 20 and len(asked) == 40
-    drawn = [text for text in asked if re.findall(r": (\d)\n", text)]
-    told = [re.findall(r": (\d)\n", text) for text in drawn]
+    drawn = [text for text in asked if re.findall(r"^(\d)$", text, re.M)]
+    told = [re.findall(r"^(\d)$", text, re.M) for text in drawn]
     # Three of the user's own before the target; the target's own rating is another one.
     assert all(len(rows) == 3 and len(set(rows)) == 1 for rows in told)
     errors = np.array([abs(6 - 2 * int(rows[0])) for rows in told], dtype=float)

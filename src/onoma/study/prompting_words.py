@@ -12,7 +12,7 @@ from onoma.dataset import Split
 from onoma.dataset.events import log_rows
 from onoma.evaluation.texts import Biases, coverage, star_intervals, text_figures
 from onoma.language import BadAnswer, Decoding, LanguageModel, Message
-from onoma.language.templates import Template, bulleted, line
+from onoma.language.templates import Template, line
 from onoma.recommenders.language.options import weighed
 from onoma.recommenders.text.corpus import Corpus
 
@@ -31,6 +31,9 @@ def ratings(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Predict test ratings from the item alone, then after the user's own earlier ratings.
+
+    Earlier ratings are turns of the conversation: the same question about another item, and its
+    answer.
 
     The likelihoods of the five digits give an expected and a most probable rating; a model that
     cannot weigh answers writes one digit, and both are that. Earlier means before the target in
@@ -57,17 +60,20 @@ def ratings(
     )
     drawn = np.sort(np.random.default_rng(seed).permutation(able)[:cases])
     stars = corpus.stars[drawn].astype(np.float64)
-    zero, few = Template.load("rate"), Template.load("rate-few-shot")
+    template = Template.load("rate")
+
+    def question(item: int) -> list[Message]:
+        return list(template.messages(domain, item=line(corpus.titles[item])))
 
     def alone(event: int) -> list[Message]:
-        return list(zero.messages(domain, item=line(corpus.titles[corpus.items[event]])))
+        return question(int(corpus.items[event]))
 
     def shown(event: int) -> list[Message]:
-        told = given[int(corpus.users[event])][-shots:]
-        rows = bulleted(f"{line(corpus.titles[item])}: {value:g}" for item, value in told)
-        return list(
-            few.messages(domain, ratings=rows, item=line(corpus.titles[corpus.items[event]]))
-        )
+        *system, asked = alone(event)
+        turns: list[Message] = []
+        for item, value in given[int(corpus.users[event])][-shots:]:
+            turns += [question(item)[-1], {"role": "assistant", "content": f"{value:g}"}]
+        return [*system, *turns, asked]
 
     out: dict[str, Any] = {"cases": len(drawn), "shots": shots, "answers": {}}
     for name, ask in (("zero-shot", alone), ("few-shot", shown)):
