@@ -256,14 +256,16 @@ def measure(
 
     cases, lists = asked(recipe, parts)
     short = recipe.evaluate.candidates
-    till = Till(getattr(model, "languages", list)())
 
     def figures(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> dict[str, Any]:
         return evaluate(
             model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode, candidates=lists
         ).summary()
 
-    tested = evaluate(model, cases, parts, ks=ks, mask_seen=masked, mode=modes[0], candidates=lists)
+    with Till(getattr(model, "languages", list)()) as till:
+        tested = evaluate(
+            model, cases, parts, ks=ks, mask_seen=masked, mode=modes[0], candidates=lists
+        )
     test = tested.summary()
     spent = cost(till, test, cases, lists, ks)
     write_cases(tested, folder)  # comparisons pair them

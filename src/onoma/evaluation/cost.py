@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from onoma.dataset import Cases
 from onoma.evaluation.ties import averaged
 from onoma.language import LanguageModel, Usage
-from onoma.language.taped import spent
+from onoma.language.taped import Taped
 
 
 class Till:
-    """Counts what models are used for from now on; answers of a tape count as when first given.
+    """Counts what models are used for while it is open.
+
+    An answer from a tape counts as when it was first given, and once however often it is given.
 
     Args:
         models: each once.
@@ -23,26 +26,37 @@ class Till:
 
     def __init__(self, models: Sequence[LanguageModel]) -> None:
         self._models = list(models)
-        self._before = [spent(model).total for model in self._models]
+        self._open = ExitStack()
+        self._tallies: dict[int, dict[str, Usage]] = {}
+        self._before: dict[int, Usage] = {}
+        self._used: list[Usage] = []
+
+    def __enter__(self) -> Till:
+        for place, model in enumerate(self._models):
+            if isinstance(model, Taped):
+                self._tallies[place] = self._open.enter_context(model.tally())
+            else:
+                self._before[place] = model.meter.total
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+        self._used = [
+            sum(self._tallies[place].values(), Usage())
+            if place in self._tallies
+            else _minus(model.meter.total, self._before[place])
+            for place, model in enumerate(self._models)
+        ]
 
     def used(self) -> Usage:
-        """Since this was made."""
-        total = Usage()
-        for now, before in self._pairs():
-            total = total + _minus(now, before)
-        return total
+        """Of all models, once it is closed."""
+        return sum(self._used, Usage())
 
     def money(self) -> float:
         """What that cost by the models' prices."""
         return sum(
-            model.meter.cost(_minus(now, before))
-            for model, (now, before) in zip(self._models, self._pairs(), strict=True)
+            model.meter.cost(used) for model, used in zip(self._models, self._used, strict=True)
         )
-
-    def _pairs(self) -> list[tuple[Usage, Usage]]:
-        return [
-            (spent(model).total, b) for model, b in zip(self._models, self._before, strict=True)
-        ]
 
 
 def cost(
@@ -55,7 +69,7 @@ def cost(
     """Calls and tokens a record, and what a thousand tokens gain over no answer at all.
 
     Args:
-        till: opened before the records were asked.
+        till: open while the records were asked, and no longer.
         figures: means over the records, by metric key.
         cases: the records.
         candidates: int32[n, c], their short lists; without them nothing is said of chance.

@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,6 +94,7 @@ class Taped(LanguageModel):
         self._able = frozenset(header.able)
         self.recorded = Meter(dict(header.prices))
         self._told: set[str] = set()  # keys that are in ``recorded``
+        self._tallies: list[dict[str, Usage]] = []
         self._asked: dict[str, Future[Line]] = {}
         self._lock = threading.Lock()
         if model is not None:
@@ -296,12 +298,29 @@ class Taped(LanguageModel):
             self._count(line)
         return found
 
+    @contextmanager
+    def tally(self) -> Iterator[dict[str, Usage]]:
+        """What the answers given in the meantime took when they were first given, by their key."""
+        mine: dict[str, Usage] = {}
+        with self._lock:
+            self._tallies.append(mine)
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                self._tallies[:] = [other for other in self._tallies if other is not mine]
+
     def _count(self, line: Line) -> None:
         with self._lock:
             new = line["key"] not in self._told
             self._told.add(line["key"])
-        if new:
-            self.recorded.add(self._read(line, lambda _: Usage(**line["usage"])))
+            tallies = list(self._tallies)
+        if new or tallies:
+            used = self._read(line, lambda _: Usage(**line["usage"]))
+            if new:
+                self.recorded.add(used)
+            for tally in tallies:
+                tally[line["key"]] = used
 
     def _read(self, line: Line, how: Callable[[Answer], R]) -> R:
         try:

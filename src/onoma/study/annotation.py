@@ -134,8 +134,9 @@ def tuned(
 
 def _tried(job: Job, step: str, proposal: Prompt, adopted: Prompt, seed: int) -> dict[str, Any]:
     """A proposal on the validation texts, beside the prompt adopted so far."""
-    till, rows = Till([job.language]), job.task.dev
-    said = job.labels(proposal, rows)
+    rows = job.task.dev
+    with Till([job.language]) as till:
+        said = job.labels(proposal, rows)
     used, money = till.used(), till.money()
     truth, labels = job.task.truth[rows], len(job.task.labels)
     gains = _gains(truth, job.labels(adopted, rows), said, labels, seed)

@@ -181,12 +181,12 @@ class _Study:
         against: Evaluation | None = None,
     ) -> Evaluation:
         """Measure, and add a row."""
-        till = Till(getattr(model, "languages", list)())
-        # Candidates are never of the own list; another's list forbids nothing.
-        found = evaluate(
-            model, self.cases if cases is None else cases, self.parts, ks=KS, mask_seen=False,
-            candidates=self.lists,
-        )  # fmt: skip
+        with Till(getattr(model, "languages", list)()) as till:
+            # Candidates are never of the own list; another's list forbids nothing.
+            found = evaluate(
+                model, self.cases if cases is None else cases, self.parts, ks=KS, mask_seen=False,
+                candidates=self.lists,
+            )  # fmt: skip
         low, high = bootstrap_ci(found.metrics["ndcg@1"])
         used = till.used()
         row: dict[str, Any] = {
