@@ -11,6 +11,7 @@ from prompted import tiny_model
 
 from onoma.dataset import Dataset, Ragged, split
 from onoma.evaluation.blend import blend_figures, chosen
+from onoma.evaluation.report_systems import blend_section, clicks_section, written_section
 from onoma.language.logs import Event, brief, compressed, events, plain_log, saving, told_items
 from onoma.recommenders.base import Requests
 from onoma.recommenders.retrieval import spoken
@@ -244,3 +245,10 @@ def test_a_model_s_sentences_are_judged_and_replaced(shop):
     assert counts["asked"] == table.height == 3
     assert counts["asked"] == sum(n for name, n in counts.items() if name != "asked")
     assert (table["by"] == "rule").sum() == 3 - counts["good"]
+
+
+def test_the_report_shows_what_the_tags_add(fitted, small_split):
+    told = {"blend": blend_figures(fitted, small_split), "recipe": "recgpt"}
+    text = blend_section(told)
+    assert "What the tags add" in text and "tags swapped" in text and text.count("<tr") == 9
+    assert blend_section({}) == clicks_section({}) == written_section({}) == ""

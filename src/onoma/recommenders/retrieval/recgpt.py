@@ -18,7 +18,9 @@ from onoma.dataset import Dataset, Ragged, Split
 from onoma.dataset.files import write_parquet
 from onoma.encoding.base import TextEncoder
 from onoma.encoding.cache import cached_texts
+from onoma.encoding.text import item_texts
 from onoma.errors import OnomaError
+from onoma.language.logs import saving
 from onoma.neural.batching import PrefixBatches
 from onoma.neural.device import device
 from onoma.neural.trainer import Task, TrainSettings
@@ -30,6 +32,7 @@ from onoma.recommenders.trained import TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
 
 _TABLE = "explanations.parquet"
+_LOGS = 500  # users whose logs are compressed to see what is kept
 _STRANGERS = 0.1  # share of training clicks whose user is not told
 
 
@@ -115,13 +118,16 @@ class RecGPT(TrainedRecommender):
         self._items: Tensor | None = None
 
     def fit(self, split: Split) -> Self:
-        """Train; then write explanations of the most popular items."""
+        """Train; then write explanations of the most popular items, and measure compression."""
         super().fit(split)
         popular = np.argsort(-split.train_counts, kind="stable")[: self.settings.explained]
         self.explanations, judged = spoken.table(
             split.dataset, self.facets, popular.tolist(), self._model(), self.settings.domain
         )
         self.training["explanations"] = {"rows": self.explanations.height, **dict(judged)}
+        users = np.unique(np.linspace(0, len(split.train) - 1, _LOGS).astype(np.int64))
+        told = item_texts(split.dataset.items, ("title", "brand", "categories", "genres"))
+        self.training["logs"] = saving(split, users.tolist(), told)
         return self
 
     def _model(self) -> Any:
