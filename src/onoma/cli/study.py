@@ -310,6 +310,7 @@ def collapse(
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)
 app.command(epilog=study_people.PROFILES)(study_people.profiles)
+app.command(epilog=study_people.COLDSTART)(study_people.coldstart)
 app.command(epilog=study_models.ANNOTATION)(study_models.annotation)
 
 
@@ -332,7 +333,9 @@ def prompting(
     ratings: Annotated[int, typer.Option(help="Test ratings that are predicted.", min=2)] = 200,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="ratings, texts, lists, order, again or memory; may be given again."),
+        typer.Option(
+            help="ratings, texts, lists, order, again, ordering or memory; may be given again."
+        ),
     ] = None,
     domain: Annotated[str, typer.Option(help="What the items of --data are.")] = "movies",
     reviewed: Annotated[str, typer.Option(help="What those of --reviews are.")] = "products",

@@ -25,7 +25,7 @@ from onoma.study import prompting_words as words
 from onoma.study.prompting_page import page
 from onoma.study.rating_sheet import write_sheets
 
-PARTS = ("ratings", "texts", "lists", "order", "again", "memory")
+PARTS = ("ratings", "texts", "lists", "order", "again", "ordering", "memory")
 LIKED = 3.0  # stars from which on an interaction counts in the lists (S053)
 GAIN, PARSED = 0.15, 0.98  # what S112 asks of the rating task
 
@@ -119,7 +119,7 @@ def prompting(
             "" if {"rating", "review_text", "review_title"} <= set(columns)
             else "the log has no reviews",
         )  # fmt: skip
-    if {"lists", "order", "again"} & set(parts):
+    if {"lists", "order", "again", "ordering"} & set(parts):
         if "rating" in ranked.interactions.columns:
             ranked = minimum_rating(ranked, LIKED)
         cut = split(ranked)
@@ -133,7 +133,7 @@ def prompting(
             [arms["sequential"][-2], arms["direct"][-1]], drawn.targets, seed
         ))  # fmt: skip
         part("again", lambda: probes.again(model, arms["free"][-2], cut))
-        result["ordering"] = lists.ordering(cut, classic)
+        part("ordering", lambda: lists.ordering(cut, classic))
         result["protocol"] = {
             "split": cut.protocol, "users": len(drawn), "minimum stars": LIKED,
             "answers": lists.KS[-1], "named": 10,

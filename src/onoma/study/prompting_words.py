@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from onoma.recommenders.text.corpus import Corpus
 
 STARS = ("1", "2", "3", "4", "5")
 _ROOM = Decoding(max_tokens=80)
+_STARRED = re.compile(r"(?:one|two|three|four|five) stars?", re.I)
 _REVIEW = 1_000  # characters of a review that are told
 
 
@@ -106,8 +108,9 @@ def texts(
     """Explain ratings without and with a word of what to write about, and sum reviews up.
 
     References are what the user wrote: the sentence of the review that says something of a
-    feature, and the review's title. A text that ends at the token limit is cut at its last full
-    sentence and counted; an answer of no use is an empty text.
+    feature, and the review's title where it is more than the number of stars. A text that ends at
+    the token limit is cut at its last full sentence and counted; an answer of no use is an empty
+    text.
 
     Returns:
         Rows ``explanation``, ``explanation, feature told`` and ``summary``: figures of
@@ -123,7 +126,9 @@ def texts(
         return sorted(int(at) for at in rng.permutation(able)[:cases])
 
     explained = pick(corpus.sentences, corpus.features)
-    summed = pick(corpus.headlines, corpus.reviews)
+    # A shop's own headline says nothing of the review.
+    told = ["" if _STARRED.fullmatch(title.strip()) else title for title in corpus.headlines]
+    summed = pick(told, corpus.reviews)
     titles = [line(title) for title in corpus.titles]
 
     def about(event: int) -> dict[str, str]:
