@@ -49,6 +49,7 @@ RECOMMENDERS = {
     "llmcf": "onoma.recommenders.ranking.llmcf:LLMCF",
     "keywords-llm": "onoma.recommenders.language.keywords:KeywordRanker",
     "profile-llm": "onoma.recommenders.language.profile:ProfileRanker",
+    "preference-llm": "onoma.recommenders.language.preference:Preference",
     "cascade": "onoma.recommenders.cascade:Cascade",
     "likelihood-llm": "onoma.recommenders.language.likelihood:Likelihood",
     "pointwise-llm": "onoma.recommenders.language.pointwise:PointWise",

@@ -6,8 +6,9 @@ from functools import cached_property
 
 import polars as pl
 
+from onoma.encoding.bm25 import BM25
+from onoma.encoding.text import item_texts
 from onoma.explanation.attributes import SharedAttributes
-from onoma.serving.search import BM25
 
 
 class Texts:
@@ -25,7 +26,7 @@ class Texts:
     @cached_property
     def bm25(self) -> BM25:
         """Search by words."""
-        return BM25(self.table)
+        return BM25(item_texts(self.table))
 
     @cached_property
     def attributes(self) -> SharedAttributes:
