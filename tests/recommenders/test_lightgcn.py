@@ -70,6 +70,20 @@ def test_a_request_with_the_training_history_is_the_trained_user(fitted, small_s
     torch.testing.assert_close(scores, cosines.detach())
 
 
+def test_a_known_user_moves_with_the_mean_of_a_longer_history(fitted, small_split):
+    users = np.flatnonzero(small_split.train.lengths > 1).astype(np.int32)[:5]
+    trained = [small_split.train[user] for user in users]
+    longer = Ragged.from_rows([[*row, 7] for row in trained])
+    held = interactions(longer, small_split.dataset.n_items)
+    start = fitted.module.start(held, torch.from_numpy(users.astype(np.int64)))
+    means = [fitted.module.items[np.unique(row)].mean(0) for row in ([*t, 7] for t in trained)]
+    before = torch.stack([fitted.module.items[np.unique(row)].mean(0) for row in trained])
+    ratio = fitted.module.ratio
+    want = fitted.module.users[users] + ratio * (torch.stack(means) - before)
+    torch.testing.assert_close(start, want)
+    assert float(ratio) > 0.5
+
+
 def test_order_and_repeats_are_not_read(fitted):
     rows = [[3, 4, 9], [9, 3, 4], [9, 3, 4, 3, 3]]
     scores = fitted.score(Requests(Ragged.from_rows(rows)))

@@ -54,16 +54,16 @@ class AlphaModule(GraphModule):
         settings: AlphaSettings,
         content: Tensor,
     ) -> None:
-        self._content, self._held = content, held
+        self._content = content
         super().__init__(held, shape, settings)
 
     def tables(self) -> None:
         """Content, and the map."""
         content, hidden = self._content, self.settings.hidden
         self.register_buffer("content", content)
-        profiles = content[:0] if self._held is None else mean_rows(self._held, content)
+        profiles = content[:0] if self.held is None else mean_rows(self.held, content)
         self.register_buffer("profiles", profiles, persistent=False)
-        del self._content, self._held
+        del self._content
         wide, width = content.shape[1], self.settings.width
         self.map: nn.Module
         if hidden is None:
@@ -80,6 +80,9 @@ class AlphaModule(GraphModule):
         """The map of the mean content of the history, whoever the user is."""
         out: Tensor = self.map(mean_rows(history, self.content))
         return out
+
+    def remember(self) -> None:
+        """Nobody has a place of their own."""
 
 
 class AlphaRec(LightGCN):

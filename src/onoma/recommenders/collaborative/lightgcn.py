@@ -62,12 +62,16 @@ class GraphModule(TrainedModule):
     Attributes:
         out: float32[n_items, d], what scores multiply.
         walked: float32[n_items, d], what an item adds to a user who has it, in all steps.
+        base: float32[n_users, d], the mean of the items that a user has in training.
+        ratio: float32[], how much longer users are than their means, by least squares.
         told: what the user vectors of a training batch go through, for those who listen.
     """
 
     out: Tensor
     walked: Tensor
     root: Tensor
+    base: Tensor
+    ratio: Tensor
 
     def __init__(
         self, held: sp.csr_array | None, shape: tuple[int, int], settings: GraphSettings
@@ -82,6 +86,7 @@ class GraphModule(TrainedModule):
         )
         for name in ("out", "walked"):
             self.register_buffer(name, torch.zeros(self.n_items, settings.width))
+        self.held = held
         self.tables()
 
     def tables(self) -> None:
@@ -89,6 +94,8 @@ class GraphModule(TrainedModule):
         width = self.settings.width
         self.users = nn.Parameter(torch.randn(self.n_users, width) * START)
         self.items = nn.Parameter(torch.randn(self.n_items, width) * START)
+        self.register_buffer("base", torch.zeros(self.n_users, width))
+        self.register_buffer("ratio", torch.ones(()))
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """float32[n_users, d] and float32[n_items, d], before the first step."""
@@ -97,19 +104,20 @@ class GraphModule(TrainedModule):
     def start(self, history: sp.csr_array, users: Tensor) -> Tensor:
         """float32[n, d], users before the first step.
 
-        A stranger stands where the items of the history stand on average, and with no history
-        where all users do.
+        A user whose history has changed since training moves as its mean does: otherwise a new
+        item counts in the walk alone, which costs a tenth of NDCG@10 on Beauty. A stranger
+        stands at the mean, and with no history where all users do.
 
         Args:
             history: [n, n_items], one where the row holds the item.
             users: int64[n] user codes, -1 for strangers.
         """
         known = (users >= 0) & (users < self.n_users)
-        out = nn.functional.embedding(users.clamp(0, self.n_users - 1), self.users)
-        if bool(known.all()):
-            return out
-        filled = torch.from_numpy(history.sum(axis=1) > 0).to(known.device)
-        guess = torch.where(filled[:, None], mean_rows(history, self.items), self.users.mean(0))
+        codes = users.clamp(0, self.n_users - 1)
+        mean = mean_rows(history, self.items)
+        out = self.users[codes] + self.ratio * (mean - self.base[codes])
+        filled = torch.from_numpy(history.sum(axis=1) > 0).to(known.device)[:, None]
+        guess = torch.where(filled, self.ratio * mean, self.users.mean(0))
         return torch.where(known[:, None], out, guess)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,6 +139,14 @@ class GraphModule(TrainedModule):
             _, items, walked = self()
             self.out.copy_(self.target(items))
             self.walked.copy_(walked)
+            self.remember()
+
+    def remember(self) -> None:
+        """Where users stand beside the means of their training items."""
+        assert self.held is not None
+        self.base.copy_(mean_rows(self.held, self.items))
+        along = (self.users * self.base).sum() / self.base.square().sum().clamp(min=1e-12)
+        self.ratio.copy_(along.clamp(min=0))
 
     def target(self, items: Tensor) -> Tensor:
         """float32[n_items, d], what a user's vector is multiplied with."""
@@ -157,7 +173,7 @@ class LightGCN(TrainedRecommender):
     et al., UAI 2009), here against items that the rows of a batch share.
 
     A request is answered by its own history: the steps of the user are taken anew along it, from
-    the user's trained vector where the user is known. Items that came after training thus count.
+    the user's trained vector where the user is known, moved by what came after training.
 
     Args:
         train: the schedule; ``batch_tokens`` is not used, ``batch`` is.
