@@ -117,15 +117,14 @@ def asked(rows: list[dict[str, Any]]) -> None:
 
 
 ANNOTATION = (
-    "Examples:\n\nonoma study annotation --task polarity:REVIEWS --task category:CATALOGUE\n\n"
-    "onoma study annotation --task polarity:REVIEWS --model http://localhost:8000/v1 --test 400"
+    "Examples:\n\nonoma study annotation --data polarity:REVIEWS --data category:CATALOGUE\n\n"
+    "onoma study annotation --data polarity:REVIEWS --model http://localhost:8000/v1 --test 400"
 )
 
 
 def annotation(
-    task: Annotated[
-        list[str],
-        typer.Option(help="polarity:DATA or category:DATA; may be given again."),
+    data: Annotated[
+        list[str], typer.Option(help="A task, polarity:DATA or category:DATA; may be given again.")
     ],
     model: Annotated[str, _MODEL] = "smollm2",
     pool: Annotated[int, typer.Option(help="Labelled texts for examples.", min=4)] = 120,
@@ -139,7 +138,7 @@ def annotation(
     from onoma.study import annotation as studies
 
     result = studies.annotation(
-        task, out, model=_spec(model), pool=pool, dev=dev, test=test, seed=seed,
+        data, out, model=_spec(model), pool=pool, dev=dev, test=test, seed=seed,
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     if json:

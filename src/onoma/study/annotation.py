@@ -72,7 +72,7 @@ def annotation(
         OnomaError: no tasks, or too few texts.
     """
     if not tasks:
-        raise OnomaError("no tasks", where="study annotation", fix="Give --task polarity:DATA")
+        raise OnomaError("no tasks", where="study annotation", fix="Give --data polarity:DATA")
     steps = (Structured(), Examples(), Scores(seed=seed)) if steps is None else steps
     language = language_model(model)
     found = [

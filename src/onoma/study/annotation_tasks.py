@@ -61,7 +61,7 @@ def task(spec: str, pool: int, dev: int, test: int, seed: int) -> Task:
     kinds = {"polarity": _polarity, "category": _category}
     if not colon or kind not in kinds:
         raise OnomaError(
-            f"{spec!r} is no task", where="--task", fix="Write polarity:DATA or category:DATA"
+            f"{spec!r} is no task", where="--data", fix="Write polarity:DATA or category:DATA"
         )
     dataset = load(path)
     asked, labels, found = kinds[kind](dataset)
