@@ -1,6 +1,7 @@
 """Point-, pair- and list-wise: what each makes of answers, and what one who says nothing scores."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from onoma.evaluation.candidates import short_lists
 from onoma.evaluation.evaluate import evaluate
 from onoma.evaluation.metrics import metrics
 from onoma.language import Completion, LanguageModel
+from onoma.recipe import Recipe
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.cascade import Cascade
 from onoma.recommenders.language.listwise import ListWise
 from onoma.recommenders.language.pairwise import PairWise
 from onoma.recommenders.language.pointwise import PointWise
@@ -112,3 +115,18 @@ def test_examples_are_of_training_and_of_others(small_split):
     for one in model._examples:
         train = small_split.train[one.user]
         assert one.items[0] == train[-1] and not np.isin(one.items[1:], train).any()
+
+
+def test_behind_a_retriever_a_model_turns_what_it_is_shown(small_split):
+    """The recipe's cascade, with a retriever that takes no minutes to train."""
+    recipe = Recipe.load("cascade-llm")
+    retriever, ranker = recipe.recommender["stages"]
+    assert retriever["name"] == "flagship" and ranker["name"] == "listwise-llm"
+    says = Says({"order": ["E", "D", "C", "B", "A"]})
+    ranker = {**ranker, "model": says, "shortlist": 5}
+    model = Cascade([{"name": "popular"}, ranker], keep=5).fit(small_split)
+    requests = Requests.of(small_split.test)
+    shown = MostPopular().fit(small_split).recommend(requests, 8).items
+    found = model.recommend(replace(requests, as_told=True), 8)
+    assert np.array_equal(found.items, np.concatenate([shown[:, 4::-1], shown[:, 5:]], axis=1))
+    assert found.answered.all() and model.languages() == [says]
