@@ -117,7 +117,7 @@ def test_facets_are_the_kinds_that_tell_items_apart(shop):
     facets = Facets.of(shop, common=0.9)
     assert facets.kinds == ("Brush", "Soap", "Towel")  # Home is everything's
     soap, towel, brush = (facets.kinds.index(name) for name in ("Soap", "Towel", "Brush"))
-    assert facets.near[soap, towel] > 1 and facets.near[soap, brush] == 0
+    assert facets.near[soap, towel] > 0 and facets.near[soap, brush] == 0
     blind = replace(shop, test=shop.test.take(np.arange(0)))
     assert np.array_equal(Facets.of(blind, common=0.9).near, facets.near)
 
@@ -133,6 +133,8 @@ def test_tags_are_of_the_history_and_of_what_lies_near(shop):
     cores = {one["tag"].split()[-1] for one in told}
     assert cores == {"Soap", "Towel"} and {one["interest"] for one in told} == {"Soap"}
     assert tags.weights[0].sum() == pytest.approx(1) and not tags.weights[1].any()
+    far = tags.kinds[0] != tags.sources[0]
+    assert tags.weights[0][far].sum() == pytest.approx(miner.explore)
     paired = tags.words[0] >= 0
     assert paired.any() and (facets.both[tags.kinds[0][paired], tags.words[0][paired]] > 0).all()
     counts = miner.answers
@@ -250,5 +252,5 @@ def test_a_model_s_sentences_are_judged_and_replaced(shop):
 def test_the_report_shows_what_the_tags_add(fitted, small_split):
     told = {"blend": blend_figures(fitted, small_split), "recipe": "recgpt"}
     text = blend_section(told)
-    assert "What the tags add" in text and "tags swapped" in text and text.count("<tr") == 9
+    assert "What the tags add" in text and "tags swapped" in text and text.count("<tr") == 11
     assert blend_section({}) == clicks_section({}) == written_section({}) == ""

@@ -14,7 +14,7 @@ from onoma.recommenders.base import Requests, top_k
 from onoma.recommenders.ranking.clicks import attributes
 from onoma.recommenders.retrieval.recgpt import RecGPT
 
-BETAS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.0)
+BETAS = (1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.3, 0.0)
 K = 100
 TAGS = 30
 KEPT = 0.98  # of the recall that the user tower has alone

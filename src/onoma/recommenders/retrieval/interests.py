@@ -35,8 +35,8 @@ class Facets:
         of_kind: float32[n_items, c], 1 where the item has the category.
         of_word: float32[n_items, w], 1 where its text has the word.
         both: int64[c, w], items that have both.
-        near: float32[c, c], how much oftener than chance users of one category have the other in
-            training; 0 on the diagonal.
+        near: float32[c, c], the share of a category's training users who have the other, times the
+            logarithm of how much oftener than chance that is; 0 where it is not oftener.
     """
 
     kinds: tuple[str, ...]
@@ -73,7 +73,8 @@ class Facets:
         held.data[:] = 1
         joint = np.asarray((held.T @ held).todense(), dtype=np.float32)
         single = np.maximum(np.diag(joint), 1)
-        near = joint * max(held.shape[0], 1) / (single[:, None] * single)
+        oftener = joint * max(held.shape[0], 1) / (single[:, None] * single)
+        near = joint / single[:, None] * np.log(np.maximum(oftener, 1))
         np.fill_diagonal(near, 0)
         near[joint < _FEW] = 0  # chance meetings
         return cls(names, terms, of_kind, of_word, both, near.astype(np.float32))
@@ -186,6 +187,7 @@ class RuleMiner(Miner):
         siblings: further categories of each interest, the nearest that the history has not.
         tags: at most.
         words: of a history that may stand in a tag.
+        explore: share of the weight that tags of such further categories have together.
         half_life: places after which an item of the history counts half.
     """
 
@@ -193,14 +195,15 @@ class RuleMiner(Miner):
         self,
         facets: Facets,
         interests: int = 16,
-        siblings: int = 2,
-        tags: int = 50,
+        siblings: int = 8,
+        tags: int = 80,
         words: int = 12,
+        explore: float = 0.9,
         half_life: float = 10.0,
     ) -> None:
         self.facets, self.answers = facets, Counter()
         self.interests, self.siblings, self.tags = interests, siblings, tags
-        self.words, self.half_life = words, half_life
+        self.words, self.explore, self.half_life = words, explore, half_life
         n = facets.of_kind.shape[0]
         self._kind_weight, self._word_weight = (
             np.log((1 + n) / (1 + np.asarray(table.sum(axis=0)))).astype(np.float32)
@@ -256,14 +259,20 @@ class RuleMiner(Miner):
                 return np.full(index.shape, -1, dtype=np.int64)
             return np.where(known, np.take_along_axis(table, index, axis=1), -1)
 
-        total = value.sum(axis=1, keepdims=True)
-        return Tags(
-            liked,
-            at(cores, core),
-            at(chosen, word),
-            at(sources, core),
-            np.divide(value, total, out=np.zeros_like(value), where=total > 0),
-        )
+        kept, source = at(cores, core), at(sources, core)
+        return Tags(liked, kept, at(chosen, word), source, self._shared(value, kept != source))
+
+    def _shared(self, value: NDArray[np.float32], far: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Weights that add up to 1, those of further categories to ``explore`` where both are."""
+        sides = []
+        for side, share in ((~far, 1 - self.explore), (far, self.explore)):
+            part = np.where(side, value, 0)
+            total = part.sum(axis=1, keepdims=True)
+            sides.append(np.divide(part * share, total, out=np.zeros_like(part), where=total > 0))
+        both = sides[0] + sides[1]
+        total = both.sum(axis=1, keepdims=True)
+        out: NDArray[np.float32] = np.divide(both, total, out=np.zeros_like(both), where=total > 0)
+        return out
 
     def _cores(
         self, kinds: NDArray[np.float32], liked: NDArray[np.int64], strength: NDArray[np.float32]
@@ -275,7 +284,7 @@ class RuleMiner(Miner):
         near = near * (kinds == 0)[:, None, :]  # only what the history has not
         count = min(self.siblings, near.shape[2])
         order = np.argsort(-near, axis=2, kind="stable")[:, :, :count]
-        found = np.take_along_axis(near, order, axis=2) > 1
+        found = np.take_along_axis(near, order, axis=2) > 0
         n = len(kinds)
         siblings = np.where(found, order, -1).reshape(n, -1)
         sources = np.repeat(liked, count, axis=1)

@@ -49,18 +49,20 @@ class RecGPTSettings(TowerSettings):
         siblings: categories that are added to each interest.
         tags: at most.
         words: of a history that may stand in a tag.
+        explore: share of the weight of the tags that those of further categories have.
         domain: how one speaks of the items.
         explained: most popular items of the table of explanations.
     """
 
     by: Any = "rule"
     encoder: Any = "sentence"
-    beta: float = Field(default=0.8, ge=0, le=1)
+    beta: float = Field(default=0.6, ge=0, le=1)
     pool: Literal["mean", "max"] = "mean"
     interests: int = Field(default=16, ge=1)
-    siblings: int = Field(default=2, ge=0)
-    tags: int = Field(default=50, ge=1)
+    siblings: int = Field(default=8, ge=0)
+    tags: int = Field(default=80, ge=1)
     words: int = Field(default=12, ge=1)
+    explore: float = Field(default=0.9, ge=0, le=1)
     domain: Any = "products"
     explained: int = Field(default=1000, ge=0)
 
@@ -142,7 +144,12 @@ class RecGPT(TrainedRecommender):
         settings = self.settings
         self.facets = facets
         rule = RuleMiner(
-            facets, settings.interests, settings.siblings, settings.tags, settings.words
+            facets,
+            settings.interests,
+            settings.siblings,
+            settings.tags,
+            settings.words,
+            settings.explore,
         )
         self.miner = rule
         if (model := self._model()) is not None:
