@@ -127,7 +127,7 @@ def annotation(
         list[str], typer.Option(help="A task, polarity:DATA or category:DATA; may be given again.")
     ],
     model: Annotated[str, _MODEL] = "smollm2",
-    pool: Annotated[int, typer.Option(help="Labelled texts for examples.", min=4)] = 120,
+    pool: Annotated[int, typer.Option(help="Labelled texts for examples.", min=4)] = 80,
     dev: Annotated[int, typer.Option(help="Texts that decide.", min=4)] = 60,
     test: Annotated[int, typer.Option(help="Texts that are reported.", min=4)] = 80,
     seed: Annotated[int, typer.Option(help="Of the texts and the draws.", min=0)] = 0,

@@ -37,7 +37,7 @@ def annotation(
     out: str | Path,
     *,
     model: ModelSpec = "smollm2",
-    pool: int = 120,
+    pool: int = 80,
     dev: int = 60,
     test: int = 80,
     seed: int = 0,
