@@ -56,7 +56,7 @@ def test_a_bad_answer_is_asked_for_again_with_the_reason_then_the_rule_notes():
     assert [one.text for one in first.likes] == ["rose scent"]
     assert first.dislikes == (Entry("broken box", 1, 1.0, (7,)),)
     assert "it is malformed" in says.asked[1][0][-1]["content"]
-    assert counts == {"extracted": 1, "extract rejected: malformed": 1, "extract tried again": 1}
+    assert +counts == {"extracted": 1, "extract rejected: malformed": 1, "extract tried again": 1}
     second, counts = memory.read(Profile(), REVIEW)
     assert counts["extract by rule"] == 1
     assert [one.text for one in second.dislikes] == ["box"]

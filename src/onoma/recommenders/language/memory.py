@@ -179,7 +179,9 @@ class Memory:
                     again = f"That was of no use ({bad}). Answer again, shorter, as JSON."
                     messages = [*messages, *said, {"role": "user", "content": again}]
                 continue
-            return {name: _clean(data[name]) for name in LISTS}, counts
+            noted = {name: _clean(data[name]) for name in LISTS}
+            counts["extract noted nothing"] += not any(noted.values())
+            return noted, counts
         counts["extract by rule"] += 1
         return by_rule(review), counts
 
@@ -293,7 +295,7 @@ def _longest(texts: Sequence[str]) -> list[list[str]]:
 def _clean(texts: Sequence[str]) -> list[str]:
     """At most a few phrases on one line each, none empty or twice."""
     plain = [line(text, _LONGEST).strip(" .;,") for text in texts]
-    return list(dict.fromkeys(text for text in plain if text))[:_NEW]
+    return list(dict.fromkeys(text for text in plain if any(map(str.isalpha, text))))[:_NEW]
 
 
 def _profile(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onoma.dataset import Split
 from onoma.dataset.events import log_rows
-from onoma.language import BadAnswer, Decoding, LanguageModel
+from onoma.language import BadAnswer, Decoding, LanguageError, LanguageModel
 from onoma.language.templates import Template, joined, lettered
 from onoma.recommenders.language.base import ModelSpec, Prompted, Question
 from onoma.recommenders.language.memory import Embed, Memory, Profile, Review
@@ -28,9 +28,10 @@ NOTHING = "nothing"
 class ProfileRanker(Prompted):
     """Builds a user's profile from their training reviews when they first ask, then orders by it.
 
-    Users without reviews, and strangers, are told by their latest titles alone. Letters that come
-    twice count once, what is left out follows in the order in which it was told; both are counted,
-    and so is what became of the extractor's and the updater's answers.
+    Users without reviews, and strangers, are told by their latest titles alone. Letters are ordered
+    by :func:`ordered`; those that come twice count once, and what is left out follows in the order
+    in which it was told. Both are counted, and so is what became of the extractor's and the
+    updater's answers.
 
     Args:
         model: which language model.
@@ -164,10 +165,20 @@ class ProfileRanker(Prompted):
 def ordered(model: LanguageModel, messages: Sequence[Mapping[str, Any]], size: int) -> list[int]:
     """Places of lettered candidates as a model orders them, repeats and all.
 
+    A model that tells probabilities is not made to write: letters come by how likely each is to be
+    the first of the answer. Others write an order that a schema holds.
+
     Raises:
         BadAnswer: there is no order.
     """
     letters = list(ascii_uppercase[:size])
+    if "logprobs" in model.able:
+        try:
+            likely = model.logprobs(messages, letters).logprobs
+        except LanguageError:
+            pass  # of services only the server knows whether it can
+        else:
+            return [int(place) for place in np.argsort(-likely, kind="stable")]
     order = {"type": "array", "items": {"enum": letters}, "minItems": size, "maxItems": size}
     schema = {
         "type": "object",
