@@ -124,7 +124,7 @@ def test_facets_are_the_kinds_that_tell_items_apart(shop):
 
 def test_tags_are_of_the_history_and_of_what_lies_near(shop):
     facets = Facets.of(shop, common=0.9)
-    miner = RuleMiner(facets)
+    miner = RuleMiner(facets, explore=0.9)
     miner.broad = 30  # a small shop
     soaps = np.flatnonzero(facets.of_kind[:, [facets.kinds.index("Soap")]].toarray())[:3]
     tags = miner.mine(Ragged.from_rows([soaps, []]))

@@ -196,9 +196,9 @@ class RuleMiner(Miner):
         facets: Facets,
         interests: int = 16,
         siblings: int = 8,
-        tags: int = 80,
+        tags: int = 120,
         words: int = 12,
-        explore: float = 0.9,
+        explore: float = 1.0,
         half_life: float = 10.0,
     ) -> None:
         self.facets, self.answers = facets, Counter()

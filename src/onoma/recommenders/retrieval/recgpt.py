@@ -56,13 +56,13 @@ class RecGPTSettings(TowerSettings):
 
     by: Any = "rule"
     encoder: Any = "sentence"
-    beta: float = Field(default=0.6, ge=0, le=1)
+    beta: float = Field(default=0.7, ge=0, le=1)
     pool: Literal["mean", "max"] = "mean"
     interests: int = Field(default=16, ge=1)
     siblings: int = Field(default=8, ge=0)
-    tags: int = Field(default=80, ge=1)
+    tags: int = Field(default=120, ge=1)
     words: int = Field(default=12, ge=1)
-    explore: float = Field(default=0.9, ge=0, le=1)
+    explore: float = Field(default=1.0, ge=0, le=1)
     domain: Any = "products"
     explained: int = Field(default=1000, ge=0)
 
