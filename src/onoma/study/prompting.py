@@ -130,7 +130,7 @@ def prompting(
             name: lists.figures(rows, cut, drawn) for name, rows in arms.items()
         })  # fmt: skip
         part("order", lambda: probes.order(
-            [arms["sequential"][-2], arms["direct"][-1]], drawn.targets, seed
+            [arms["sequential"][-2]], drawn.targets, seed
         ))  # fmt: skip
         part("again", lambda: probes.again(model, arms["free"][-2], cut))
         part("ordering", lambda: lists.ordering(cut, classic))

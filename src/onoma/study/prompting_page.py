@@ -131,16 +131,16 @@ def _probes(result: Mapping[str, Any]) -> str:
     parts = []
     if order := result.get("order"):
         parts.append(table(
-            ["histories in another order", "identical", "overlap", "same first", "ndcg@10 before",
-             "after"],
-            [[row["name"], *(number(row[key], 2) for key in ("identical", "overlap", "first")),
+            ["histories in another order", "identical", "overlap", "same first", "both empty",
+             "ndcg@10 before", "after"],
+            [[row["name"],
+              *(number(row[key], 2) for key in ("identical", "overlap", "first", "empty")),
               *map(number, row["ndcg@10"])] for row in order],
         ))  # fmt: skip
     if again := result.get("again"):
-        row = ["–", "–", "–"] if "skipped" in again else [
-            number(again[key], 2) for key in ("identical", "overlap", "first")
-        ]  # fmt: skip
-        head = ["asked twice at temperature 0", "identical", "overlap", "same first"]
+        keys = ("identical", "overlap", "first", "empty")
+        row = ["–"] * 4 if "skipped" in again else [number(again[key], 2) for key in keys]
+        head = ["asked twice at temperature 0", "identical", "overlap", "same first", "both empty"]
         parts.append(table(head, [[again.get("skipped", f"{again.get('cases')} users"), *row]]))
     if memory := result.get("memory"):
         gain = memory["gain"]

@@ -28,6 +28,8 @@ _OPTIONS = 10  # titles that it lets choose from
 def order(arms: Sequence[Arm], targets: Any, seed: int = 0) -> list[dict[str, Any]]:
     """Ask again with every history in another order.
 
+    For arms without candidates: those are drawn in another order, too, when the history changes.
+
     Returns:
         Of each arm ``name``, how alike the first ten are, and NDCG@10 before and after.
     """
