@@ -6,6 +6,7 @@ import pytest
 
 from onoma.dataset import Dataset
 from onoma.errors import OnomaError
+from onoma.recommenders.language.tastes import Tastes
 from onoma.study.coldstart import _parts, exponential_ndcg
 from onoma.study.participants import POOLS, Fusion, simulate
 
@@ -45,13 +46,14 @@ def test_what_is_ranked_was_not_told_and_participants_are_in_no_model(world):
     for one in people:
         assert one.user not in others
         assert len(set(one.items.tolist())) == len(one.items) >= 20
-        assert not np.isin(one.items, one.liked).any()
-        assert not np.isin(one.items, one.disliked).any()
         own = log.filter(pl.col("user") == one.user).sort("timestamp")
+        stars = dict(own.select("item", "rating").iter_rows())
+        assert not np.isin(one.items, one.told).any()
+        liked = [item for item in one.told.tolist() if stars[item] >= 4]
+        assert one.likes == Tastes(about.dataset.items).say(liked)
         place = {item: at for at, item in enumerate(own["item"].to_list())}
         early = np.array([place[int(item)] < own.height // 2 for item in one.items])
         assert np.array_equal(early, one.seen) and 0 < early.mean() < 1
-        stars = dict(own.select("item", "rating").iter_rows())
         assert [stars[int(item)] for item in one.items] == one.ratings.tolist()
         assert "Film" not in one.likes and "I dislike" not in one.likes
         assert all(stars[int(item)] >= 4 for item in one.liked)

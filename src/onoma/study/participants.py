@@ -37,6 +37,7 @@ class Participant:
         dislikes: a text of what is not.
         liked: int32[5] item codes.
         disliked: int32[at most 5].
+        told: int32[m], all items that the texts were written from.
         items: int32[n] that are ranked, of all pools.
         pool: int[n], the place in ``POOLS`` of each.
         ratings: float32[n], 1 to 5.
@@ -48,6 +49,7 @@ class Participant:
     dislikes: str
     liked: NDArray[np.int32]
     disliked: NDArray[np.int32]
+    told: NDArray[np.int32]
     items: NDArray[np.int32]
     pool: NDArray[np.int64]
     ratings: NDArray[np.float32]
@@ -193,6 +195,7 @@ def _participant(
         dislikes=dislikes,
         liked=liked,
         disliked=items[bad[:_EACH]],
+        told=items[np.concatenate([good, bad])],
         items=items[open_[chosen]],
         pool=np.repeat(np.arange(len(POOLS)), [len(pool) for pool in pools]),
         ratings=stars[open_[chosen]],
