@@ -262,7 +262,8 @@ def measure(
             model, cases, parts, ks=ks, mask_seen=mask_seen, mode=mode, candidates=lists
         ).summary()
 
-    with Till(getattr(model, "languages", list)()) as till:
+    models: list[Any] = getattr(model, "languages", list)()
+    with Till(models) as till:
         tested = evaluate(
             model, cases, parts, ks=ks, mask_seen=masked, mode=modes[0], candidates=lists
         )
@@ -300,7 +301,9 @@ def measure(
     if recipe.evaluate.beside:
         metrics["beside"] = beside(folder, recipe, parts, tested, lists)
     if (report := getattr(model, "language_report", None)) is not None:
-        metrics |= {"language": told, "cost": spent} if (told := report()) else {}
+        metrics |= {"language": told} if (told := report()) else {}
+    if models:
+        metrics["cost"] = spent
     if (health := getattr(model, "health", None)) is not None:
         metrics["health"] = health()
     metrics |= families(model, parts)
