@@ -43,6 +43,8 @@ def test_words_items_or_both_are_told_and_nobody_is_their_own_example(small_spli
     assert ("soap" in last["items"], title in last["items"]) == (False, True)
     assert "soap" in last["both"] and title in last["both"]
     assert all(text.count("They say:") == 4 for text in prompts.values())
+    plain = Preference(tiny_model(), form="zero-shot").fit(small_split).examples(model._examples)
+    assert plain.prompt(question).count("They say:") == 1
     own = model._examples[0]
     me = Question(0, own["user"], question.history, question.candidates, "")
     assert spoken(model.titles([own["next"]])[0]) in prompts["both"]

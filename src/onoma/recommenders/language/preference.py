@@ -95,7 +95,10 @@ class Preference(Prompted):
         return self
 
     def examples(self, told: Sequence[Mapping[str, Any]]) -> Self:
-        """Other examples in place of those of training: ``items``, ``words`` and ``next`` each."""
+        """Other examples in place of those of training: ``items``, ``words`` and ``next`` each.
+
+        They are told in the form ``few-shot`` alone.
+        """
         self._examples = [{"user": -1, **one} for one in told]
         return self
 
@@ -124,6 +127,7 @@ class Preference(Prompted):
             f"They say: {self._told(one['items'], one['words'])}\n"
             f"Recommended: {spoken(self.titles([one['next']])[0])}"
             for one in [one for one in self._examples if one["user"] != question.user][:_SHOTS]
+            if self.form == "few-shot"
         ]
         return self._template.text(self.domain, told=told, examples="\n".join(shown))
 
