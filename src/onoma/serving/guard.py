@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import re
@@ -115,20 +114,16 @@ class Guard:
         if length.isdigit() and int(length) > limit:
             return b"", _too_large(limit)
         parts, size = [], 0
-        try:
-            async with asyncio.timeout(self.options.patience):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return b"", problem(400, "The body ends early.")
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > limit:
-                        return b"", _too_large(limit)
-                    if not message.get("more_body"):
-                        break
-        except TimeoutError:
-            return b"", problem(408, "The body took too long.", headers={"Connection": "close"})
+        while True:  # the server closes connections whose body does not come
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b"", problem(400, "The body ends early.")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                return b"", _too_large(limit)
+            if not message.get("more_body"):
+                break
         body = b"".join(parts)
         if deeper(body, self.options.nesting):
             return b"", problem(400, f"Nested deeper than {self.options.nesting}.")

@@ -49,7 +49,7 @@ def documented(*more: int) -> dict[int | str, dict[str, Any]]:
             "model": Problem,
             "content": {TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in (400, 401, 403, 408, 413, 422, 429, 500, 503, *more)
+        for status in (400, 401, 403, 413, 422, 429, 500, 503, *more)
     }
 
 
