@@ -45,12 +45,15 @@ def test_words_items_or_both_are_told_and_nobody_is_their_own_example(small_spli
     assert all(text.count("They say:") == 4 for text in prompts.values())
     plain = Preference(tiny_model(), form="zero-shot").fit(small_split).examples(model._examples)
     assert plain.prompt(question).count("They say:") == 1
+    given = [{"items": [5], "words": "I like cream.", "next": 9}]
+    shown = Preference(tiny_model(), form="few-shot").fit(small_split).examples(given)
+    assert shown.prompt(question).count("I like cream.") == 1  # a stranger asks
     own = model._examples[0]
     me = Question(0, own["user"], question.history, question.candidates, "")
     assert spoken(model.titles([own["next"]])[0]) in prompts["both"]
-    shown = [model.titles([one["next"]])[0] for one in model._examples[1:]]
+    others = [model.titles([one["next"]])[0] for one in model._examples[1:]]
     text = model.prompt(me)
-    assert text.count("Recommended:") == 3 and all(spoken(name) in text for name in shown)
+    assert text.count("Recommended:") == 3 and all(spoken(name) in text for name in others)
 
 
 def test_a_taste_is_what_items_share_more_than_the_catalogue_and_names_none():

@@ -99,7 +99,7 @@ class Preference(Prompted):
 
         They are told in the form ``few-shot`` alone.
         """
-        self._examples = [{"user": -1, **one} for one in told]
+        self._examples = [{"user": None, **one} for one in told]
         return self
 
     def judge(self, questions: Sequence[Question]) -> list[NDArray[np.float64] | BadAnswer]:
