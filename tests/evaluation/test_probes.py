@@ -1,7 +1,7 @@
 """Rankers with a planted bias are found, and one without is left in peace, whatever the seed."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -140,3 +140,12 @@ def test_nothing_is_found_in_a_fair_one(taste):
 def test_one_who_tells_nothing_apart_shares_every_place():
     found = position(Planted(lambda had, item, place: 0.0), asked(0))
     assert found.details["shares"] == pytest.approx([1 / WIDTH] * WIDTH) and found.p == 1.0
+
+
+def test_the_order_in_which_candidates_came_is_not_the_order_in_which_they_are_told():
+    """Favourites that always lie first in the table are not a liking for the first place."""
+    requests = asked(0)
+    rows = [sorted(row, key=lambda item: -noise("fixed", int(item))) for row in requests.candidates]
+    found = position(Planted(fixed), replace(requests, candidates=np.array(rows, np.int32)))
+    assert found.details["shares"] == pytest.approx([1 / WIDTH] * WIDTH)
+    assert found.p == 1.0 and found.details["steady"] == 1.0
