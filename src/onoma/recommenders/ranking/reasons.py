@@ -225,7 +225,8 @@ def vectors_of(
     Returns:
         float32[n, d], and float32[n] in about [-1, 4].
     """
-    about = [". ".join((one.item, *one.history)) for one in told]
+    # Catalogue texts as the writer was told them: whole ones take minutes to encode.
+    about = [joined((one.item, *one.history), ". ", _LONGEST) for one in told]
     vectors = cached_texts(encoder, [*texts, *about, _SAID[True], _SAID[False]])
     n = len(texts)
     relevant = (vectors[:n] * vectors[n : 2 * n]).sum(1)
