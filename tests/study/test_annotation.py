@@ -24,7 +24,8 @@ def reviews(n: int = 60) -> Dataset:
     rows = [
         {"user_id": f"u{i}", "item_id": f"i{i % 7}", "timestamp": i, "rating": float(stars),
          "review_text": f"Box {i} came on a {rng.choice(['Monday', 'Friday'])}, "
-         f"{rng.choice(words[stars])} thing number {i}{' indeed' * (i % 4 == 1)}{'!' * (i % 5 == 0)}"}
+         f"{rng.choice(words[stars])} thing number {i}"
+         + " indeed" * (i % 4 == 1) + "!" * (i % 5 == 0)}
         for i, stars in enumerate(rng.permutation([1, 5] * (n // 2)))
     ]  # fmt: skip
     return Dataset.construct(pl.DataFrame(rows), name="told")
