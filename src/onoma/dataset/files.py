@@ -83,7 +83,7 @@ def write_csv(frame: pl.DataFrame, path: str | Path) -> None:
 
 
 def cache_folder() -> Path:
-    """What can be computed or fetched again: ``ONOMA_CACHE``, or ``onoma`` among the user's caches."""
+    """For what can be had again: ``ONOMA_CACHE``, or ``onoma`` among the user's caches."""
     if known := os.environ.get("ONOMA_CACHE"):
         return Path(known)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
