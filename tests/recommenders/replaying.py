@@ -24,8 +24,12 @@ FILMS = "packaged:movielens"
 REVIEWS = {"keywords-llm", "profile-llm"}
 GIFTS = "amazon-gift-cards-2018-reviews"
 CASES = 4
-# What a tape need not hold: a stage that trains for minutes, texts about a hundred items.
-SMALLER: dict[str, list[str]] = {"llm-rec": ["recommender.encoder.items=6"]}
+# What a tape need not hold: a stage that trains for minutes, texts about a hundred items, and the
+# vectors of all titles.
+SMALLER: dict[str, list[str]] = {
+    "llm-rec": ["recommender.encoder.items=6", "recommender.encoder.of=tfidf"],
+    "titles-llm": ["recommender.encoder=tfidf"],
+}
 INSTEAD = {"flagship": {"name": "markov"}}
 
 

@@ -13,12 +13,12 @@ from onoma.recommenders.generative.elmrec import ELMRec, graph_vectors
 from onoma.recommenders.tuning import validation_ndcg
 
 
-def elmrec(**settings):
+def elmrec(epochs=30, **settings):
     return ELMRec(
         encoder={"name": "collaborative", "dim": 8},
         index={"method": "rqkmeans", "levels": 2, "size": 8},
         width=16, layers=2, heads=2, head_width=8, inner=32, users=7, batch=32,
-        train={"epochs": 30, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10},
+        train={"epochs": epochs, "batch_tokens": 256, "lr": 5e-3, "valid_every": min(epochs, 10)},
         quiet=True, **settings,
     )  # fmt: skip
 
@@ -27,7 +27,7 @@ class TestELMRec(Conformance):
     tolerance = 0.03  # bf16 products round by the shape of the batch
 
     def make(self):
-        return elmrec()
+        return elmrec(epochs=8)
 
 
 @pytest.mark.parametrize("whole", ["graph", "ordinal", "none"])

@@ -16,8 +16,8 @@ from onoma.recommenders.tuning import validation_ndcg
 
 def lite(**settings):
     return LiteLLM4Rec(
-        width=16, train={"epochs": 30, "batch_tokens": 128, "lr": 5e-3, "valid_every": 10},
-        encoder={"name": "tfidf", "dim": 16, "min_df": 1}, quiet=True, **settings,
+        width=32, train={"epochs": 30, "batch_tokens": 128, "lr": 1e-2, "valid_every": 10},
+        encoder={"name": "tfidf", "dim": 32, "min_df": 1}, quiet=True, **settings,
     )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class TestLite(Conformance):
 
 def test_learns_the_ring(small_split):
     popular = validation_ndcg(MostPopular().fit(small_split), small_split.valid)
-    assert validation_ndcg(lite().fit(small_split), small_split.valid) > popular + 0.03
+    assert validation_ndcg(lite().fit(small_split), small_split.valid) > popular + 0.05
 
 
 def test_a_tied_head_scores_a_new_item_by_its_text(small_split):

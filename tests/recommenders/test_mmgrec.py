@@ -13,7 +13,7 @@ from onoma.recommenders.generative.mmgrec import MMGRec
 from onoma.recommenders.tuning import validation_ndcg
 
 
-def mmgrec(**settings):
+def mmgrec(epochs=60, **settings):
     settings = {
         "encoder": {"name": "collaborative", "dim": 8},
         "index": {"method": "rqkmeans", "levels": 2, "size": 8},
@@ -21,7 +21,7 @@ def mmgrec(**settings):
     }
     return MMGRec(
         width=16, layers=2, heads=2, head_width=8, inner=32, relation=4, batch=32,
-        train={"epochs": 60, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10},
+        train={"epochs": epochs, "batch_tokens": 256, "lr": 5e-3, "valid_every": min(epochs, 10)},
         quiet=True, **settings,
     )  # fmt: skip
 
@@ -30,7 +30,7 @@ class TestMMGRec(Conformance):
     tolerance = 0.03  # bf16 products round by the shape of the batch
 
     def make(self):
-        return mmgrec()
+        return mmgrec(epochs=8)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from onoma.recommenders.generative.onerec import OneRec
 from onoma.recommenders.tuning import validation_ndcg
 
 
-def onerec(**settings):
+def onerec(epochs=20, **settings):
     settings = {"lifelong": 30, "length": 4, "session": 3, **settings}
     return OneRec(
         encoder={"name": "collaborative", "dim": 8},
         index={"method": "balanced", "levels": 2, "size": 8},
         width=16, layers=2, heads=2, head_width=8, inner=32, users=7, queries=3, batch=32,
-        train={"epochs": 20, "batch_tokens": 256, "lr": 5e-3, "valid_every": 10},
+        train={"epochs": epochs, "batch_tokens": 256, "lr": 5e-3, "valid_every": min(epochs, 10)},
         quiet=True, **settings,
     )  # fmt: skip
 
@@ -28,7 +28,7 @@ class TestOneRec(Conformance):
     tolerance = 0.03  # bf16 products round by the shape of the batch
 
     def make(self):
-        return onerec()
+        return onerec(epochs=6)
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def reviewed():
 @pytest.fixture(scope="module")
 def fitted(reviewed):
     families = {"rating": 2, "sequential": 2, "explanation": 2, "review": 2, "direct": 2}
-    train = {**QUICK, "epochs": 25, "valid_every": 25}
+    train = {**QUICK, "epochs": 40, "valid_every": 40}
     return p5(families=families, batch=32, train=train).fit(reviewed)
 
 

@@ -34,7 +34,7 @@ class TestTiger(Conformance):
     tolerance = 0.03  # bf16 products round by the shape of the batch
 
     def make(self):
-        return tiger()
+        return tiger(train={**QUICK, "epochs": 6, "valid_every": 6})
 
 
 @pytest.fixture(scope="module")
