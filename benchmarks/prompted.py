@@ -106,11 +106,13 @@ def served() -> Iterator[str]:
         process.wait(20)
 
 
-def row(done: Run, found: np.ndarray, n_items: int) -> dict[str, Any]:
-    """What the table says of one run."""
+def row(done: Run, found: np.ndarray, n_items: int, before: dict[str, float]) -> dict[str, Any]:
+    """What the table says of one run; ``before`` is what the model's meter had counted."""
     metrics = done.metrics
     told = metrics.get("language", {})
-    answers, usage = told.get("answers", {}), told.get("usage", {})
+    answers = told.get("answers", {})
+    usage = {key: value - before.get(key, 0) for key, value in told.get("usage", {}).items()}
+    before |= told.get("usage", {})  # a process has one meter a model, for all its recipes
     key = next(k for k in ("ndcg@10", "ndcg@5", "ndcg@3", "ndcg@1") if k in metrics["test"])
     return {
         "cases": metrics["test"]["cases"],
@@ -140,6 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     root = Path(os.environ.get("ONOMA_DATA", "../shared/data"))
     rows: dict[str, dict[str, Any]] = {}
+    counted: dict[str, dict[str, float]] = {"local": {}, "http": {}}
     failed = False
     beside = [name for name in options.beside.split(",") if name]
     with tempfile.TemporaryDirectory() as scratch, served() as url:
@@ -152,13 +155,13 @@ def main() -> None:
                     name, model, data, options.cases, beside if way == "local" else []
                 )
                 try:
-                    done = run(recipe, None, out / f"{name}-{way}", quiet=True, fresh=True)
+                    done = run(recipe, None, out / name / way, quiet=True, fresh=True)
                     answers[way] = lists(done, done.split)
                 except OnomaError as error:
                     print(f"{name}, {way}: {error}", file=sys.stderr)
                     failed = True
                     continue
-                rows[f"{name}, {way}"] = row(done, answers[way], done.dataset.n_items)
+                rows[f"{name}, {way}"] = row(done, answers[way], done.dataset.n_items, counted[way])
                 print(f"{name}, {way}: {json.dumps(rows[f'{name}, {way}'])}", file=sys.stderr)
             if len(answers) == 2:
                 same = (answers["local"] == answers["http"]).all(axis=1).mean()
