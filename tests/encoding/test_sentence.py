@@ -88,6 +88,18 @@ def test_missing_models_are_told(folder, tmp_path, monkeypatch):
         Sentence().encode_texts(["a"])
 
 
+def test_a_pulled_model_stands_in_for_the_package(folder, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("ONOMA_CACHE", str(tmp_path))
+    with pytest.raises(OnomaError, match="onoma models pull minilm"):
+        Sentence("minilm").settings()
+    shutil.copytree(folder, tmp_path / "models" / "minilm" / "model")
+    (tmp_path / "models" / "minilm" / "pulled.json").write_text("{}")
+    assert Sentence("minilm").settings()["model"] == Sentence(str(folder)).settings()["model"]
+
+
 def test_settings_follow_the_model(folder, tmp_path):
     here = Sentence(str(folder)).settings()
     for path in folder.iterdir():

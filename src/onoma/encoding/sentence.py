@@ -132,10 +132,14 @@ def model_folder(model: str) -> Path:
         package, inside = PACKAGED[model]
         spec = importlib.util.find_spec(package)  # importing it would pull in far more
         if spec is None or not spec.submodule_search_locations:
+            from onoma.language.pulling import pulled
+
+            if (there := pulled(model)) is not None:
+                return there / inside
             raise OnomaError(
                 f"the model {model!r} is not installed",
                 where="encoder sentence",
-                fix="Install the text extra: pip install 'onoma[text]'",
+                fix=f"pip install 'onoma[text]', or onoma models pull {model}",
             )
         return Path(next(iter(spec.submodule_search_locations))) / inside
     folder = Path(model)
