@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,9 @@ from onoma.errors import OnomaError
 from onoma.language.base import LanguageModel
 from onoma.language.tape import Tape
 from onoma.language.taped import Taped
+
+if TYPE_CHECKING:
+    from onoma.language.torch_model import TorchModel
 
 CASSETTE = "cassette:"
 _Price = Literal["prompt", "reused", "completion"]
@@ -37,6 +40,8 @@ class Settings(BaseModel):
         context: tokens that a GGUF file's question and answer have together.
         threads: of llama.cpp.
         device: of PyTorch, such as ``cpu`` or ``cuda``.
+        adapter: a folder of low-rank updates, as a tuned recommender leaves it; PyTorch alone then
+            answers.
         concurrency: requests to a service that may be under way at once.
         timeout: seconds to wait for an answer of a service.
         deadline: seconds for a question with all its tries and waits.
@@ -55,6 +60,7 @@ class Settings(BaseModel):
     context: int | None = Field(default=None, ge=64)
     threads: int | None = Field(default=None, ge=1)
     device: str | None = None
+    adapter: str | None = Field(default=None, min_length=1)
     concurrency: int | None = Field(default=None, ge=1, le=1024)
     timeout: float | None = Field(default=None, gt=0)
     deadline: float | None = Field(default=None, gt=0)
@@ -81,9 +87,9 @@ class Kind:
 
 _TAPES = ("record", "note", "questions", "cache", "prices")
 KINDS = {
-    "packaged": Kind("smollm2", ("context", "threads", "device")),
+    "packaged": Kind("smollm2", ("context", "threads", "device", "adapter")),
     "gguf": Kind("PATH.gguf", ("context", "threads")),
-    "folder": Kind("a folder with config.json", ("device",)),
+    "folder": Kind("a folder with config.json", ("device", "adapter")),
     "service": Kind(
         "http://HOST/v1#MODELNAME", ("concurrency", "timeout", "deadline", "retries", "key_env")
     ),
@@ -176,6 +182,11 @@ def _opened(kind: str, settings: Settings) -> LanguageModel:
         from onoma.language.local import Local
         from onoma.language.pulling import needed
 
+        if settings.adapter is not None:
+            from onoma.language.torch_model import TorchModel
+
+            torch_only = settings.given("device", "adapter")
+            return TorchModel(needed(settings.model) / "torch", prices=prices, **torch_only)
         return Local(needed(settings.model), prices=prices, **given)
     if kind == "gguf":
         from onoma.language.llama import LlamaModel
@@ -205,4 +216,29 @@ def _cached(model: LanguageModel) -> LanguageModel:
             os.replace(path, path.with_suffix(".damaged"))
     with suppress(OnomaError):
         return Taped(model, path, drawn=False)
+    return model
+
+
+def torch_model(spec: str | Mapping[str, Any]) -> TorchModel:
+    """The PyTorch engine of a packaged model or of a folder, for training around it.
+
+    Args:
+        spec: as of :func:`open_model`, one whose weights are here.
+
+    Raises:
+        OnomaError: a model without weights that PyTorch reads.
+    """
+    from onoma.language.local import Local
+    from onoma.language.torch_model import TorchModel
+
+    given = {"model": spec} if isinstance(spec, str) else dict(spec)
+    model = open_model(given | {"cache": False})
+    if isinstance(model, Local):
+        return model.weigher
+    if not isinstance(model, TorchModel):
+        raise OnomaError(
+            f"{given.get('model')!r} has no weights to train around",
+            where="language model",
+            fix=f"Give {KINDS['packaged'].form} or {KINDS['folder'].form}",
+        )
     return model

@@ -47,6 +47,7 @@ class TorchModel(LanguageModel):
         prices: of :class:`~onoma.language.base.Meter`.
         device: where it computes, in float32 on a processor and as the folder says elsewhere;
             default the accelerator if there is one.
+        adapter: a folder of low-rank updates, as peft writes them; they are added to the weights.
 
     Raises:
         LanguageError: no folder of a causal model.
@@ -60,6 +61,7 @@ class TorchModel(LanguageModel):
         *,
         prices: Mapping[str, float] | None = None,
         device: str | None = None,
+        adapter: str | Path | None = None,
     ) -> None:
         super().__init__(prices)
         self.folder = Path(folder)
@@ -68,12 +70,28 @@ class TorchModel(LanguageModel):
                 "no config.json", where=str(folder), fix="Give a transformers folder"
             )
         self.identity = f"torch:{folder_hash(self.folder)}"
+        self.adapter = None if adapter is None else Path(adapter)
+        if self.adapter is not None:
+            self.identity += f"+{adapter_hash(self.adapter)}"
         self.device = device
         self._lock = threading.RLock()
 
     @cached_property
     def network(self) -> PreTrainedModel:
         """The model, loaded when first asked for, without gradients."""
+        network = self.fresh()
+        if self.adapter is not None:
+            network = adapted(network, self.adapter)
+        return network.eval().requires_grad_(False)
+
+    def fresh(self) -> PreTrainedModel:
+        """The model of the folder, loaded anew, for training around and inside it.
+
+        Its own weights want no gradients, and no adapter is in it.
+
+        Raises:
+            LanguageError: it cannot be loaded.
+        """
         try:
             import torch
             from transformers import AutoModelForCausalLM
@@ -502,3 +520,45 @@ def folder_hash(folder: Path) -> str:
                 handle.seek(-min(path.stat().st_size, 1 << 20), 2)
                 digest.update(handle.read())
     return digest.hexdigest()[:16]
+
+
+def adapter_hash(folder: Path) -> str:
+    """Sixteen hex digits over an adapter's configuration and weights.
+
+    Raises:
+        LanguageError: the folder holds none.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            digest.update((folder / name).read_bytes())
+    except OSError:
+        raise LanguageError(
+            "no adapter (adapter_config.json and adapter_model.safetensors)", where=str(folder)
+        ) from None
+    return digest.hexdigest()[:16]
+
+
+def adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """A model with the low-rank updates of a folder added to its weights.
+
+    Raises:
+        LanguageError: they are damaged or of another model, or peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+        from safetensors import safe_open
+    except ImportError as error:
+        raise LanguageError("an adapter needs peft", fix="pip install 'onoma[llm]'") from error
+    try:
+        model = PeftModel.from_pretrained(network, str(folder))
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as handle:
+            given = set(handle.keys())
+        placed = {name.replace(".default", "") for name, _ in model.named_parameters()}
+        if stray := sorted(given - placed):  # peft only warns of these
+            raise ValueError(f"no place for {stray[0]}")
+        merged: PreTrainedModel = model.merge_and_unload()
+    except Exception as error:  # peft and safetensors raise errors of many kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LanguageError(f"the adapter does not fit ({first})", where=str(folder)) from error
+    return merged

@@ -1,0 +1,320 @@
+"""A language model that stays as it is, and what is trained around and inside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
+from onoma.neural.noise import GlobalNoise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from onoma.language.torch_model import TorchModel
+
+
+class LoraSettings(BaseModel):
+    """Low-rank updates of a language model's matrices (Hu et al., LoRA, ICLR 2022).
+
+    Attributes:
+        rank: of an update.
+        alpha: an update counts alpha / rank.
+        dropout: rate on what enters an update.
+        targets: last parts of the names of the matrices that have one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+class FrozenModule(nn.Module):
+    """Holds a language model outside its own parameters.
+
+    Only what a subclass registers, and the low-rank updates, is trained, kept in checkpoints and
+    saved; the language model's weights are neither. A subclass sets ``n_items``.
+
+    Args:
+        model: whose weights are read from its folder, anew for each module, in float32 on a
+            processor.
+        layers: only the first layers are kept; None keeps all.
+        lora: the updates; None trains nothing inside the model. Their weights are drawn from
+            torch's stream; those of equal seeds are equal.
+
+    Attributes:
+        width: dimensions of a state.
+        lm: the transformers model.
+
+    Raises:
+        OnomaError: no such matrices or layers, or peft is not installed.
+    """
+
+    n_items: int
+    lm: PreTrainedModel
+
+    def __init__(
+        self, model: TorchModel, *, layers: int | None = None, lora: LoraSettings | None = None
+    ) -> None:
+        super().__init__()
+        self.noise = GlobalNoise()
+        network = model.fresh()
+        if layers is not None:
+            _cut(network, layers)
+        self.settings_of_lora, self.source = lora, model.identity
+        if lora is not None:
+            _inject(network, lora)
+        object.__setattr__(self, "lm", network)  # no submodule: its weights are not ours
+        self.width = int(network.config.hidden_size)
+        self.updates = nn.ParameterDict(
+            {name.replace(".", "/"): p for name, p in network.named_parameters() if p.requires_grad}
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; the language model drops out where its updates do."""
+        self.lm.train(mode)
+        return super().train(mode)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model computes."""
+        return self.lm.device
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """float[..., width], the model's own vectors of int64 tokens."""
+        found: Tensor = self.lm.get_input_embeddings()(tokens.to(self.device))
+        return found
+
+    def read(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
+        """The states of prompts.
+
+        Args:
+            prompts: n of them.
+            soft: float[m, width], the vectors that stand in the m slots, in reading order.
+
+        Returns:
+            float[n, l, width]; what stands behind a prompt's end means nothing.
+        """
+        inputs = self.embed(prompts.tokens)
+        if soft is not None:
+            rows, columns = prompts.slots.to(self.device).unbind(1)
+            inputs = inputs.index_put((rows, columns), soft.to(inputs.dtype))
+        # Padding stands behind everything, where a causal model never looks.
+        found: Tensor = self.lm.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return found
+
+    def last(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
+        """float[n, width], the states at the prompts' last places; see :meth:`read`."""
+        states = self.read(prompts, soft)
+        rows = torch.arange(len(states), device=states.device)
+        return states[rows, prompts.lengths.to(states.device) - 1]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """float32[..., vocabulary] of states."""
+        head = self.lm.get_output_embeddings()
+        found: Tensor = head(states).float()
+        return found
+
+    def answer_loss(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy over the tokens of the answers, from ``prompts.answers`` on.
+
+        Only those places are multiplied with the vocabulary.
+        """
+        states = self.read(prompts, soft)
+        at = torch.arange(states.shape[1])
+        said = (at >= prompts.answers[:, None]) & (at < prompts.lengths[:, None])
+        rows, columns = said.nonzero(as_tuple=True)
+        wanted = prompts.tokens[rows, columns].to(states.device)
+        before = states[rows.to(states.device), columns.to(states.device) - 1]
+        return nn.functional.cross_entropy(self.logits(before), wanted)
+
+    def save_adapter(self, folder: str | Path, about: str) -> None:
+        """Write the low-rank updates as peft reads them, with a model card.
+
+        Args:
+            folder: ``adapter_model.safetensors``, ``adapter_config.json`` and ``README.md`` go
+                there; made when missing.
+            about: paragraphs of the card: what it was trained on and how well it does.
+
+        Raises:
+            ValueError: there are no updates.
+        """
+        from safetensors.torch import save_file
+
+        from onoma.dataset.files import replacing
+
+        if self.settings_of_lora is None:
+            raise ValueError("no low-rank updates to save")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"base_model.model.{name.replace('/', '.').replace('.default.', '.')}": value
+            for name, value in self.updates.items()
+        }
+        with replacing(folder / "adapter_model.safetensors") as beside:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside)
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": self.source,
+            "inference_mode": True,
+            "bias": "none",
+            "r": self.settings_of_lora.rank,
+            "lora_alpha": self.settings_of_lora.alpha,
+            "lora_dropout": self.settings_of_lora.dropout,
+            "target_modules": list(self.settings_of_lora.targets),
+        }
+        write_text(json.dumps(config, indent=2) + "\n", folder / "adapter_config.json")
+        write_text(_card(self, about), folder / "README.md")
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Prompts of words and of places for vectors, left aligned.
+
+    Attributes:
+        tokens: int64[n, l]; 0 where a vector stands and behind a prompt's end.
+        lengths: int64[n].
+        slots: int64[m, 2], row and column of each vector, in reading order.
+        answers: int64[n], where the answer begins; the length where there is none.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    slots: Tensor
+    answers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Composer:
+    """Turns pieces of text and places for vectors into prompts; pieces are read once.
+
+    Words do not grow together across the border of two pieces.
+
+    Args:
+        tokenizer: of the language model.
+    """
+
+    def __init__(self, tokenizer: Callable[..., Any]) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of one piece, nothing put before or behind it."""
+        if text not in self._known:
+            self._known[text] = list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        return self._known[text]
+
+    def compose(
+        self,
+        prompts: Sequence[Sequence[str | int | None]],
+        answers: Sequence[Sequence[str | int]] | None = None,
+    ) -> Mixed:
+        """One row a prompt.
+
+        Args:
+            prompts: n sequences of texts, tokens (int) and places for a vector (None).
+            answers: n sequences of texts and tokens that follow the prompts.
+        """
+        rows: list[list[int]] = []
+        slots: list[tuple[int, int]] = []
+        begins: list[int] = []
+        for row, pieces in enumerate(prompts):
+            line: list[int] = []
+            for piece in pieces:
+                if piece is None:
+                    slots.append((row, len(line)))
+                    line.append(0)
+                else:
+                    line += [piece] if isinstance(piece, int) else self.tokens(piece)
+            begins.append(len(line))
+            for piece in answers[row] if answers is not None else ():
+                line += [piece] if isinstance(piece, int) else self.tokens(piece)
+            rows.append(line)
+        lengths = np.array([len(line) for line in rows], dtype=np.int64)
+        table = np.zeros((len(rows), int(lengths.max(initial=0))), dtype=np.int64)
+        for row, line in enumerate(rows):
+            table[row, : len(line)] = line
+        return Mixed(
+            torch.from_numpy(table),
+            torch.from_numpy(lengths),
+            torch.tensor(slots, dtype=torch.long).reshape(-1, 2),
+            torch.tensor(begins, dtype=torch.long),
+        )
+
+
+def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Rows in batches of like length, longest first, so that little is padding.
+
+    Args:
+        lengths: of n rows.
+        tokens: a batch's rows times its longest are at most this many; at least one row.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    begin = 0
+    while begin < len(order):
+        size = max(1, tokens // max(lengths[order[begin]], 1))
+        batches.append(order[begin : begin + size])
+        begin += size
+    return batches
+
+
+def _cut(network: PreTrainedModel, layers: int) -> None:
+    """Drop the layers behind the first ones."""
+    body = network.base_model
+    if not 1 <= layers <= len(body.layers):
+        raise OnomaError(
+            f"layers is {layers}, the language model has {len(body.layers)}", where="recipe"
+        )
+    body.layers = body.layers[:layers]
+    network.config.num_hidden_layers = layers
+
+
+def _inject(network: PreTrainedModel, lora: LoraSettings) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise OnomaError("low-rank updates need peft", fix="pip install 'onoma[llm]'") from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+    )
+    try:
+        inject_adapter_in_model(config, network)
+    except ValueError as error:
+        raise OnomaError(
+            f"the language model has no matrices called {', '.join(lora.targets)}",
+            where="recipe",
+            fix="Set lora.targets",
+        ) from error
+
+
+def _card(module: FrozenModule, about: str) -> str:
+    lora = module.settings_of_lora
+    assert lora is not None
+    count = sum(p.numel() for p in module.updates.values())
+    return (
+        "---\nlibrary_name: peft\ntags: [lora, recommendation]\n---\n\n"
+        f"# Low-rank updates of {module.source}\n\n{about.strip()}\n\n"
+        f"{count:,} weights: rank {lora.rank}, alpha {lora.alpha:g}, on "
+        f"{', '.join(lora.targets)}. The language model itself is not here; the name above is the "
+        "hash of its files.\n\nUse it with `onoma models try` or in a recipe: "
+        "`model: {model: smollm2, adapter: THIS_FOLDER}`; or with peft's `PeftModel`.\n"
+    )

@@ -1,0 +1,128 @@
+"""What is trained around a frozen language model, and inside it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from onoma.errors import OnomaError
+from onoma.language.opening import open_model, torch_model
+from onoma.neural.frozen import Composer, FrozenModule, LoraSettings, by_length
+from tiny import tiny_folder
+
+pytest.importorskip("peft")
+
+
+@pytest.fixture(scope="module")
+def source():
+    return torch_model(str(tiny_folder()))
+
+
+@pytest.fixture
+def tuned(source):
+    torch.manual_seed(0)
+    return FrozenModule(source, lora=LoraSettings(rank=2, dropout=0.0))
+
+
+def step(module, prompts, lr=0.1):
+    loss = module.answer_loss(prompts)
+    loss.backward()
+    with torch.no_grad():
+        for value in module.parameters():
+            value -= lr * value.grad
+            value.grad = None
+    return float(loss.detach())
+
+
+def test_padding_changes_no_state(source, tuned):
+    composer = Composer(source.tokenizer)
+    long, short = ["one two three four five six"], ["one two"]
+    together = tuned.last(composer.compose([long, short]))
+    assert torch.allclose(together[1], tuned.last(composer.compose([short]))[0], atol=1e-5)
+
+
+def test_a_token_of_its_own_vector_reads_as_itself(source, tuned):
+    """A slot that gets the vector of a word is that word."""
+    composer = Composer(source.tokenizer)
+    word = composer.tokens("two")
+    plain = composer.compose([["one ", *word, " three"]])
+    slotted = composer.compose([["one ", *([None] * len(word)), " three"]])
+    soft = tuned.embed(torch.tensor(word))
+    assert len(slotted.slots) == len(word)
+    assert torch.allclose(tuned.last(slotted, soft), tuned.last(plain), atol=1e-5)
+    assert not torch.allclose(tuned.last(slotted, soft * 0), tuned.last(plain), atol=1e-3)
+
+
+def test_the_answer_alone_is_learnt(source, tuned):
+    """The loss is the mean surprise at the answer's tokens, as transformers computes it."""
+    composer = Composer(source.tokenizer)
+    prompts = composer.compose([["a question"], ["another longer question"]], [["yes"], ["no no"]])
+    labels = prompts.tokens.clone()
+    at = torch.arange(labels.shape[1])
+    labels[(at < prompts.answers[:, None]) | (at >= prompts.lengths[:, None])] = -100
+    theirs = tuned.lm(input_ids=prompts.tokens, labels=labels).loss
+    assert torch.allclose(tuned.answer_loss(prompts), theirs, atol=1e-5)
+
+
+def test_only_updates_are_trained_and_kept(source, tuned):
+    composer = Composer(source.tokenizer)
+    before = {name: value.clone() for name, value in tuned.lm.named_parameters()}
+    prompts = composer.compose([["who"]], [["me"]])
+    losses = [step(tuned, prompts) for _ in range(8)]
+    assert losses[-1] < losses[0]
+    moved = {n for n, v in tuned.lm.named_parameters() if not torch.equal(v, before[n])}
+    assert moved and all("lora_" in name for name in moved)
+    assert set(tuned.state_dict()) == {f"updates.{name.replace('.', '/')}" for name in before
+                                       if "lora_" in name}  # fmt: skip
+
+
+def test_an_adapter_serves_the_prompted_recipes(source, tuned, tmp_path):
+    """Saved updates, opened as a language model, answer as the tuned model does."""
+    composer = Composer(source.tokenizer)
+    for _ in range(8):
+        step(tuned, composer.compose([["who"]], [["me"]]))
+    tuned.save_adapter(tmp_path, "Learnt one answer.")
+    opened = open_model({"model": str(tiny_folder()), "adapter": str(tmp_path), "cache": False})
+    plain = open_model({"model": str(tiny_folder()), "cache": False})
+    asked = composer.compose([["who"]], [["me"]])
+    expected = -float(tuned.answer_loss(asked).detach()) * (len(composer.tokens("me")))
+    found = opened.logprobs("who", ["me"]).logprobs[0]
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert abs(plain.logprobs("who", ["me"]).logprobs[0] - expected) > 0.05
+    assert opened.identity != plain.identity
+    assert "Learnt one answer." in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
+def test_a_bad_adapter_is_named(source, tuned, tmp_path, damage):
+    tuned.save_adapter(tmp_path, "About.")
+    path = tmp_path / "adapter_model.safetensors"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        config = tmp_path / "adapter_config.json"
+        config.write_text(config.read_text().replace("q_proj", "nowhere"))
+    with pytest.raises(OnomaError, match="adapter|fit"):
+        opened = open_model({"model": str(tiny_folder()), "adapter": str(tmp_path)})
+        opened.logprobs("who", ["me"])
+
+
+def test_fewer_layers(source):
+    short = FrozenModule(source, layers=1)
+    assert len(short.lm.base_model.layers) == 1
+    assert len(source.network.base_model.layers) > 1
+    with pytest.raises(OnomaError, match="layers"):
+        FrozenModule(source, layers=99)
+    with pytest.raises(OnomaError, match="targets"):
+        FrozenModule(source, lora=LoraSettings(targets=("nothing",)))
+
+
+def test_batches_hold_every_row_once():
+    lengths = [5, 1, 9, 9, 2, 40]
+    batches = by_length(lengths, 20)
+    assert sorted(row for batch in batches for row in batch) == list(range(6))
+    assert all(len(b) == 1 or len(b) * max(lengths[r] for r in b) <= 20 for b in batches)
