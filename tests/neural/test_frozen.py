@@ -66,6 +66,28 @@ def test_the_answer_alone_is_learnt(source, tuned):
     assert torch.allclose(tuned.answer_loss(prompts), theirs, atol=1e-5)
 
 
+def test_what_is_written_is_what_step_by_step_reading_says(source, tuned):
+    """Greedy, with prompts of several lengths together; a beam finds nothing less likely."""
+    composer = Composer(source.tokenizer)
+    asked = [["one two three four"], ["a"], ["Toy Story and"]]
+    ends, tuned = {source.tokenizer.eos_token_id}, tuned.eval()
+    said = tuned.write(composer.compose(asked), ends, 6)
+    for prompt, tokens in zip(asked, said, strict=True):
+        line = list(prompt)
+        for token in tokens:
+            assert int(tuned.logits(tuned.last(composer.compose([line]))).argmax()) == token
+            line.append(token)
+        assert len(tokens) == 6 or int(tuned.logits(tuned.last(composer.compose([line])))
+                                       .argmax()) in ends  # fmt: skip
+    wide = tuned.write(composer.compose(asked), ends, 6, beam=4)
+    for prompt, greedy, best in zip(asked, said, wide, strict=True):
+        if len(greedy) == len(best) == 6:
+            losses = [
+                tuned.answer_loss(composer.compose([prompt], [row])) for row in (best, greedy)
+            ]
+            assert losses[0] <= losses[1] + 1e-5
+
+
 def test_only_updates_are_trained_and_kept(source, tuned):
     composer = Composer(source.tokenizer)
     before = {name: value.clone() for name, value in tuned.lm.named_parameters()}
@@ -92,6 +114,10 @@ def test_an_adapter_serves_the_prompted_recipes(source, tuned, tmp_path):
     assert found == pytest.approx(expected, abs=1e-3)
     assert abs(plain.logprobs("who", ["me"]).logprobs[0] - expected) > 0.05
     assert opened.identity != plain.identity
+    with tuned.untuned(), torch.no_grad():
+        bare = -float(tuned.answer_loss(asked)) * len(composer.tokens("me"))
+    assert plain.logprobs("who", ["me"]).logprobs[0] == pytest.approx(bare, abs=1e-3)
+    assert all(value.requires_grad for value in tuned.parameters())
     assert "Learnt one answer." in (tmp_path / "README.md").read_text()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
-from onoma.neural.noise import GlobalNoise
+from onoma.neural.noise import GlobalNoise, Noise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +70,7 @@ class FrozenModule(nn.Module):
         self, model: TorchModel, *, layers: int | None = None, lora: LoraSettings | None = None
     ) -> None:
         super().__init__()
-        self.noise = GlobalNoise()
+        self.noise: Noise = GlobalNoise()
         network = model.fresh()
         if layers is not None:
             _cut(network, layers)
@@ -81,6 +82,7 @@ class FrozenModule(nn.Module):
         self.updates = nn.ParameterDict(
             {name.replace(".", "/"): p for name, p in network.named_parameters() if p.requires_grad}
         )
+        self.register_load_state_dict_pre_hook(_slashed)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
         """As torch's; the language model drops out where its updates do."""
@@ -107,13 +109,17 @@ class FrozenModule(nn.Module):
         Returns:
             float[n, l, width]; what stands behind a prompt's end means nothing.
         """
-        inputs = self.embed(prompts.tokens)
-        if soft is not None:
-            rows, columns = prompts.slots.to(self.device).unbind(1)
-            inputs = inputs.index_put((rows, columns), soft.to(inputs.dtype))
+        inputs = self._inputs(prompts, soft)
         # Padding stands behind everything, where a causal model never looks.
         found: Tensor = self.lm.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
         return found
+
+    def _inputs(self, prompts: Mixed, soft: Tensor | None) -> Tensor:
+        inputs = self.embed(prompts.tokens)
+        if soft is None:
+            return inputs
+        rows, columns = prompts.slots.to(self.device).unbind(1)
+        return inputs.index_put((rows, columns), soft.to(inputs.dtype))
 
     def last(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
         """float[n, width], the states at the prompts' last places; see :meth:`read`."""
@@ -139,6 +145,62 @@ class FrozenModule(nn.Module):
         wanted = prompts.tokens[rows, columns].to(states.device)
         before = states[rows.to(states.device), columns.to(states.device) - 1]
         return nn.functional.cross_entropy(self.logits(before), wanted)
+
+    @torch.no_grad()
+    def write(
+        self,
+        prompts: Mixed,
+        ends: Collection[int],
+        longest: int,
+        *,
+        beam: int = 1,
+        soft: Tensor | None = None,
+    ) -> list[list[int]]:
+        """The tokens that the model goes on with, greedily or by a beam; keys are kept meanwhile.
+
+        Args:
+            prompts: n of them, without answers.
+            ends: tokens that end an answer; they are left out.
+            longest: tokens of an answer at most.
+            beam: answers followed at a time, of which the likeliest is returned.
+            soft: as of :meth:`read`.
+
+        Returns:
+            n rows of tokens.
+        """
+        from transformers import GenerationConfig
+
+        inputs = self._inputs(prompts, soft)
+        # What is said stands behind each prompt's own end, so padding moves to the front here.
+        width = inputs.shape[1]
+        place = torch.arange(width)[None, :] - (width - prompts.lengths)[:, None]
+        known = (place >= 0).to(inputs.device)
+        at = place.clamp(min=0).to(inputs.device)[:, :, None].expand_as(inputs)
+        end = sorted(ends)
+        how = GenerationConfig(
+            max_new_tokens=longest, num_beams=beam, do_sample=False, use_cache=True,
+            eos_token_id=end, pad_token_id=end[0], bos_token_id=end[0],
+        )  # fmt: skip
+        generate: Any = self.lm.generate
+        said = generate(
+            inputs_embeds=inputs.gather(1, at), attention_mask=known.long(), generation_config=how
+        ).tolist()
+        stops = [next((n for n, t in enumerate(row) if t in ends), len(row)) for row in said]
+        return [row[:stop] for row, stop in zip(said, stops, strict=True)]
+
+    @contextmanager
+    def untuned(self) -> Iterator[None]:
+        """Leaves the updates out meanwhile; for one thread at a time."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        tuned = [part for part in self.lm.modules() if isinstance(part, BaseTunerLayer)]
+        for part in tuned:
+            part.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for part in tuned:
+                part.enable_adapters(True)
 
     def save_adapter(self, folder: str | Path, about: str) -> None:
         """Write the low-rank updates as peft reads them, with a model card.
@@ -272,6 +334,13 @@ def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
         batches.append(order[begin : begin + size])
         begin += size
     return batches
+
+
+def _slashed(module: FrozenModule, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Saved recommenders have full stops all through the names of updates."""
+    own = f"{prefix}updates."
+    for name in [name for name in weights if name.startswith(own)]:
+        weights[own + name.removeprefix(own).replace(".", "/")] = weights.pop(name)
 
 
 def _cut(network: PreTrainedModel, layers: int) -> None:

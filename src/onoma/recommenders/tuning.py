@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onoma.dataset import Cases
+from onoma.dataset import Cases, Ragged
 from onoma.recommenders.base import Recommender, Requests
 
 
@@ -37,8 +38,18 @@ def validation_ndcg(
         cases = cases.take(np.linspace(0, len(cases) - 1, limit).astype(np.int64))
     if not len(cases):
         return 0.0
-    ranking = recommender.recommend(Requests.of(cases), k, mode=mode).items.astype(np.int64)
-    targets = cases.targets
+    ranking = recommender.recommend(Requests.of(cases), k, mode=mode).items
+    return ranked_ndcg(ranking, cases.targets)
+
+
+def ranked_ndcg(items: NDArray[np.integer], targets: Ragged) -> float:
+    """Mean NDCG@k, as of :func:`validation_ndcg`, of answers that are already there.
+
+    Args:
+        items: int[n, k] item codes, at least one row; -1 where there is no answer.
+        targets: n rows of item codes.
+    """
+    ranking, k = items.astype(np.int64), items.shape[1]
     base = int(max(ranking.max(initial=0), targets.values.max(initial=0))) + 1
     wanted = np.unique(targets.rows() * base + targets.values)
     asked = np.where(ranking >= 0, np.arange(len(ranking))[:, None] * base + ranking, -1)
