@@ -75,3 +75,22 @@ def reconstruction(hidden: Tensor, target: Tensor, distance: Distance = "rmse") 
         return (1 - F.cosine_similarity(units, target, dim=1)).mean()
     mse = F.mse_loss(units, target)
     return mse if distance == "mse" else (mse + 1e-12).sqrt()
+
+
+def uniformity(rows: Tensor, sharpness: float = 2.0) -> Tensor:
+    """How much rows crowd together: the mean of exp(-sharpness * distance^2) over pairs.
+
+    Args:
+        rows: float[n, d] of unit length.
+        sharpness: of the kernel.
+
+    Returns:
+        Scalar between 0 and 1, 1 where all rows are the same; 0 where there is no pair.
+
+    Wang and Isola, ICML 2020, without the logarithm.
+    """
+    n = len(rows)
+    if n < 2:
+        return rows.sum() * 0
+    kernel = torch.exp(-sharpness * _squared(rows.float()))
+    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))

@@ -27,6 +27,7 @@ RECOMMENDERS = {
     "augmented-mlp": "onoma.recommenders.bridged.augmented:AugmentedMLP",
     "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
     "pad": "onoma.recommenders.bridged.pad:PAD",
+    "llm-srec": "onoma.recommenders.bridged.llmsrec:LLMSRec",
     "bigrec": "onoma.recommenders.tuned.bigrec:BIGRec",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "bert4rec": "onoma.recommenders.sequential.bert4rec:BERT4Rec",
