@@ -80,6 +80,14 @@ def test_order_and_days_are_told(fitted):
     assert torch.equal(vector([1, 2], [-1, -1]), vector([1, 2]))
 
 
+def test_a_history_is_read_once(fitted, monkeypatch):
+    asked = Requests(Ragged.from_rows([[5, 6], [7], [5, 6], []]))
+    fitted.forget()
+    first = fitted.user_vectors(asked)
+    monkeypatch.setattr(type(fitted.module), "users", None)
+    assert torch.equal(fitted.user_vectors(asked), first) and torch.equal(first[0], first[2])
+
+
 def test_the_lesson_knows_nothing_of_the_target(small_split):
     model = llmsrec()
     model.sequence.fit(small_split)
@@ -102,7 +110,7 @@ def test_the_lesson_draws_users_to_the_states(small_split):
     """Cosine of the users of training to what is made of the SASRec's states of them."""
 
     def close(distil):
-        model = llmsrec(distil=distil, train={**QUICK, "epochs": 12, "valid_every": 12})
+        model = llmsrec(distil=distil, train={**QUICK, "epochs": 8, "valid_every": 8})
         model.fit(small_split)
         asked = Requests.of(small_split.valid)
         users = model.user_vectors(asked)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onoma.cli import show, study_models, study_people
+from onoma.cli import show, study_bridged, study_models, study_people
 
 app = typer.Typer(help="Experiments over methods.", add_completion=False, no_args_is_help=True)
 
@@ -307,6 +307,7 @@ def collapse(
     typer.echo(str(out / "collapse.json"))
 
 
+app.command(epilog=study_bridged.ORDER)(study_bridged.order)
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)
 app.command(epilog=study_people.PROFILES)(study_people.profiles)

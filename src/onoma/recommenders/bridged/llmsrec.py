@@ -42,6 +42,7 @@ USER_END = "\nThe user in one word:"
 ITEM = "The {one}"
 ITEM_END = " in one word:"
 _TOKENS = 4096  # tokens of a batch when answering
+_KEPT = 100_000  # vectors of histories that are kept
 
 
 class LLMSRecSettings(SoftSettings):
@@ -185,19 +186,37 @@ class LLMSRec(SoftRecommender):
     def _task(self, split: Split) -> Task:
         return _Learning(self, split)
 
+    def forget(self) -> None:
+        """Drop the vectors of histories."""
+        self._known: dict[tuple[int, ...], Tensor] = {}
+
     @torch.no_grad()
     def user_vectors(self, requests: Requests) -> Tensor:
-        """float32[n, width], what the language model makes of the histories."""
+        """float32[n, width], what the language model makes of the histories.
+
+        A history that was read before is not read again.
+        """
         if self.module.training:
             self.module.eval()
         told = self.settings.history
         items, times = _rows(requests.history.last(told), requests.times, told)
-        out = torch.zeros(len(items), self.settings.width)
-        lengths = [len(self.module.told(*row)) for row in zip(items, times, strict=True)]
+        rows = [
+            (*a, *(b if self.settings.dates else ())) for a, b in zip(items, times, strict=True)
+        ]
+        if len(self._known) > _KEPT:
+            self.forget()
+        known = {key: self._known[key] for key in rows if key in self._known}
+        new = {key: row for row, key in enumerate(rows) if key not in known}
+        fresh = list(new.values())
+        lengths = [len(self.module.told(items[row], times[row])) for row in fresh]
         for part in by_length(lengths, _TOKENS):
-            found = self.module.users([items[row] for row in part], [times[row] for row in part])
-            out[torch.tensor(part)] = found.cpu()
-        return out
+            asked = [fresh[place] for place in part]
+            found = self.module.users([items[row] for row in asked], [times[row] for row in asked])
+            known |= {rows[row]: vector for row, vector in zip(asked, found.cpu(), strict=True)}
+        self._known |= {key: known[key] for key in new}
+        return torch.stack([known[key] for key in rows]) if rows else torch.zeros(
+            0, self.settings.width
+        )  # fmt: skip
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items], products of users and the encoded catalogue."""
@@ -254,6 +273,7 @@ class _Learning:
         return apart + self.owner.settings.uniformity * crowd
 
     def validate(self) -> float:
+        self.owner.forget()
         self.owner.module.settle()
         return validation_ndcg(self.owner, self.split.valid, limit=self.owner.settings.checked)
 

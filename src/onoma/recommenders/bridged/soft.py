@@ -232,6 +232,7 @@ class SoftRecommender(TrainedRecommender):
             folder,
             quiet,
         )
+        self.forget()
         given = self.settings.sequence
         if isinstance(given, dict):  # wrong settings are told before anything is fitted
             beside = self.folder and self.folder / "sequence"
