@@ -73,7 +73,7 @@ class FrozenModule(nn.Module):
         self.noise: Noise = GlobalNoise()
         network = model.fresh()
         if layers is not None:
-            _cut(network, layers)
+            first_layers(network, layers)
         self.settings_of_lora, self.source = lora, model.identity
         if lora is not None:
             _inject(network, lora)
@@ -343,8 +343,12 @@ def _slashed(module: FrozenModule, weights: dict[str, Tensor], prefix: str, *_: 
         weights[own + name.removeprefix(own).replace(".", "/")] = weights.pop(name)
 
 
-def _cut(network: PreTrainedModel, layers: int) -> None:
-    """Drop the layers behind the first ones."""
+def first_layers(network: PreTrainedModel, layers: int) -> None:
+    """Drop the layers behind the first ones.
+
+    Raises:
+        OnomaError: there are fewer.
+    """
     body = network.base_model
     if not 1 <= layers <= len(body.layers):
         raise OnomaError(

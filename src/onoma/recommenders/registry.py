@@ -28,6 +28,7 @@ RECOMMENDERS = {
     "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
     "pad": "onoma.recommenders.bridged.pad:PAD",
     "llm-srec": "onoma.recommenders.bridged.llmsrec:LLMSRec",
+    "hllm": "onoma.recommenders.bridged.hllm:HLLM",
     "bigrec": "onoma.recommenders.tuned.bigrec:BIGRec",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "bert4rec": "onoma.recommenders.sequential.bert4rec:BERT4Rec",

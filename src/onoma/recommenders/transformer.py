@@ -23,28 +23,36 @@ from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
 
 
-class TransformerSettings(BaseModel):
+class SequenceSettings(BaseModel):
+    """What any trunk needs.
+
+    Attributes:
+        length: items of a history that are read, the last ones.
+        scale: the dense head's logits are cosines times this; None: plain products.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: int = Field(default=50, ge=2)
+    scale: float | None = Field(default=14.0, gt=0)
+
+
+class TransformerSettings(SequenceSettings):
     """The size of the trunk.
 
     Attributes:
         width: model width d.
         blocks: transformer blocks.
         heads: attention heads.
-        length: items of a history that are read, the last ones.
         dropout: rate inside the blocks.
         input_dropout: rate on the item vectors that enter.
-        scale: the dense head's logits are cosines times this; None: plain products.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: int = Field(default=64, ge=4)
     blocks: int = Field(default=1, ge=1)
     heads: int = Field(default=2, ge=1)
-    length: int = Field(default=50, ge=2)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_dropout: float = Field(default=0.5, ge=0, lt=1)
-    scale: float | None = Field(default=14.0, gt=0)
 
 
 class ItemSequenceModule(TrainedModule):
@@ -54,7 +62,7 @@ class ItemSequenceModule(TrainedModule):
     """
 
     encoder: Trunk
-    settings: TransformerSettings
+    settings: SequenceSettings
 
     @abstractmethod
     def table(self) -> Tensor:
@@ -95,7 +103,7 @@ class TransformerRecommender(TrainedRecommender):
     """Fits an :class:`ItemSequenceModule` on every position and answers from its last state."""
 
     module: ItemSequenceModule
-    settings: TransformerSettings
+    settings: SequenceSettings
 
     @property
     def rows(self) -> int:
@@ -104,7 +112,7 @@ class TransformerRecommender(TrainedRecommender):
 
     def __init__(
         self,
-        settings: TransformerSettings,
+        settings: SequenceSettings,
         train: TrainSettings,
         seed: int,
         folder: str | Path | None,

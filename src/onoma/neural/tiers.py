@@ -1,0 +1,95 @@
+"""Layers of a language model that are trained as a whole: one tier reads words, one reads items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from onoma.neural.blocks import Trunk
+from onoma.neural.frozen import by_length, first_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from onoma.language.torch_model import TorchModel
+
+_TOKENS = 4096  # of a batch of texts, padding included
+
+
+class Tier(Trunk):
+    """The layers of a causal model of transformers, fed with vectors.
+
+    Args:
+        body: the model without its head; its table of words is dropped.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        body.set_input_embeddings(nn.Identity())  # type: ignore[operator]
+        self.body = body.float().requires_grad_(True)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """float[b, l, d] to the states, left aligned: nothing looks at what stands behind."""
+        out: Tensor = self.body(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        return out
+
+
+class TextTier(nn.Module):
+    """Texts to vectors: a tier, the words that it knows, and a learnt mark behind every text.
+
+    The state at the mark is the vector. Only words that are given have a place in the table, which
+    keeps it small enough to be trained.
+
+    Args:
+        body: as of :class:`Tier`.
+        table: float32[v, d], vectors of the words to start from.
+    """
+
+    def __init__(self, body: nn.Module, table: Tensor) -> None:
+        super().__init__()
+        self.tier = Tier(body)
+        self.words = nn.Embedding(*table.shape)
+        self.words.weight.data.copy_(table)
+        spread = float(table.float().std()) if len(table) > 1 else 0.02
+        self.mark = nn.Parameter(torch.randn(table.shape[1]) * spread)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """float[n, d] of int[n, l] words, -1 behind them; those of like length go together."""
+        lengths = (texts >= 0).sum(1)
+        parts, rows = [], []
+        for part in by_length((lengths + 1).tolist(), _TOKENS):
+            row = torch.tensor(part, device=texts.device)
+            ends = lengths[row]
+            words = nn.functional.pad(texts[row, : int(ends.max())].long(), (0, 1))
+            inputs = self.words(words.clamp(min=0))
+            at = torch.arange(words.shape[1], device=texts.device)
+            inputs = torch.where((at == ends[:, None])[:, :, None], self.mark, inputs)
+            parts.append(self.tier.last(inputs, ends))
+            rows += part
+        if not parts:
+            return self.mark.new_zeros(0, len(self.mark))
+        back = torch.empty(len(rows), dtype=torch.long, device=texts.device)
+        back[torch.tensor(rows, device=texts.device)] = torch.arange(len(rows), device=texts.device)
+        return torch.cat(parts)[back]
+
+
+def pretrained(model: TorchModel, layers: int) -> tuple[nn.Module, Tensor]:
+    """The first layers of a language model, and float[vocabulary, d], its table of words.
+
+    Raises:
+        OnomaError: it has fewer layers, or cannot be loaded.
+    """
+    network = model.fresh()
+    first_layers(network, layers)
+    return cast(nn.Module, network.base_model), network.get_input_embeddings().weight.detach()
+
+
+def fresh(config: PreTrainedConfig, layers: int) -> nn.Module:
+    """A model of so many layers with weights drawn from torch's stream, without a head."""
+    from transformers import AutoModel
+
+    about = {"num_hidden_layers": layers, "vocab_size": 1, "pad_token_id": None}  # words stay out
+    own: Any = config.__class__.from_dict({**config.to_dict(), **about})
+    return cast(nn.Module, AutoModel.from_config(own))
