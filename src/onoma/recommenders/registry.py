@@ -28,6 +28,7 @@ RECOMMENDERS = {
     "llm-kt": "onoma.recommenders.bridged.llmkt:LLMKT",
     "pad": "onoma.recommenders.bridged.pad:PAD",
     "llm-srec": "onoma.recommenders.bridged.llmsrec:LLMSRec",
+    "a-llmrec": "onoma.recommenders.bridged.allmrec:ALLMRec",
     "hllm": "onoma.recommenders.bridged.hllm:HLLM",
     "bigrec": "onoma.recommenders.tuned.bigrec:BIGRec",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",

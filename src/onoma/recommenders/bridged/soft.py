@@ -252,7 +252,7 @@ class SoftRecommender(TrainedRecommender):
             self.sequence = SASRec.load(given, split.dataset)
         else:
             self.sequence.fit(split)
-        super().fit(split)
+        self.learn(split)
         if isinstance(given, dict):
             told = {k: v for k, v in self.sequence.training.items() if k != "history"}
             self.training["sequence"] = told
@@ -260,6 +260,10 @@ class SoftRecommender(TrainedRecommender):
         if self.folder is not None:  # kept till now, for a run that is broken off and goes on
             (self.folder / "sequence" / "checkpoint.safetensors").unlink(missing_ok=True)
         return self
+
+    def learn(self, split: Split) -> None:
+        """Train what stands around the language model."""
+        super().fit(split)
 
     def item_ids(self) -> Tensor:
         """float32[n_items, d], the SASRec's items, brought to a mean square of 1.
