@@ -308,6 +308,7 @@ def collapse(
 
 
 app.command(epilog=study_bridged.ORDER)(study_bridged.order)
+app.command(epilog=study_bridged.THIRDS)(study_bridged.thirds)
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)
 app.command(epilog=study_people.PROFILES)(study_people.profiles)
