@@ -89,7 +89,7 @@ class TitleWriter:
 def _unquoted(text: str) -> str:
     """The first line up to where a quote ends, as a model that goes on with a list writes it."""
     first = (text.strip().splitlines() or [""])[0]
-    return first.split('", ')[0].strip().removesuffix('"').strip()
+    return first.split('",')[0].strip().removesuffix('"').strip()
 
 
 class NextTitle:
