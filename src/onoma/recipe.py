@@ -30,18 +30,22 @@ class DataSection(_Section):
         split_seed: of shuffled ties and random cuts; the same for all seeds of a recipe.
         valid: share, where the protocol has one.
         test: share, where the protocol has one.
+        liked_above: in protocol ``likes``, a rating that is higher is a like.
+        seen: in protocol ``likes``, items of a question's history.
     """
 
     path: str | None = None
     k_core: int = Field(default=0, ge=0)
     min_rating: float | None = None
-    protocol: Literal["leave-one-out", "temporal", "ratio", "cold-item", "cold-user"] = (
+    protocol: Literal["leave-one-out", "temporal", "ratio", "cold-item", "cold-user", "likes"] = (
         "leave-one-out"
     )
     ties: Literal["file", "shuffled", "id"] = "file"
     split_seed: int = 0
     valid: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
+    liked_above: float = 3.0
+    seen: int = Field(default=10, ge=1)
 
 
 class CandidatesSection(_Section):

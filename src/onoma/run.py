@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from onoma.dataset import Cases, Dataset, Split, split
 from onoma.dataset.files import write_text
+from onoma.dataset.likes import likes
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe
 from onoma.recommenders.base import TIES, Recommender, Requests
@@ -56,6 +57,11 @@ def load_data(recipe: Recipe) -> Dataset:
 def cut(recipe: Recipe, dataset: Dataset) -> Split:
     """The split a recipe names, with what test users ask."""
     section = recipe.data
+    if section.protocol == "likes":
+        return likes(
+            dataset, above=section.liked_above, seen=section.seen, ties=section.ties,
+            seed=section.split_seed, valid=section.valid, test=section.test,
+        )  # fmt: skip
     parts = split(
         dataset,
         section.protocol,
@@ -200,14 +206,25 @@ def run(
     folder = Path(out) if out else run_folder(recipe, dataset)
     if _claim(folder, recipe, fresh):
         return Run(folder, recipe)
+    from onoma.judging import measure_likes
+
     began = time.monotonic()
     parts = cut(recipe, dataset)
     model = build(recipe, folder, quiet)
     model.fit(parts)
     model.save(folder)
-    write_examples(folder, recipe, model, parts)
     write_names(folder, model, parts)
-    measure(folder, recipe, model, parts, began)
+    if parts.test.labels is not None:
+        figures = measure_likes(
+            folder, recipe, model, parts, began,
+            lambda name: other(folder, recipe, parts, name).recommender,
+        )  # fmt: skip
+        write_text(
+            json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json"
+        )
+    else:
+        write_examples(folder, recipe, model, parts)
+        measure(folder, recipe, model, parts, began)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     write_report(folder)
     return Run(folder, recipe)
@@ -345,20 +362,13 @@ def beside(
     tested: Evaluation,
     lists: NDArray[np.int32] | None,
 ) -> dict[str, Any]:
-    """The figures of other recipes on the same cases, each with the paired test against ours.
-
-    They are ordinary runs next to this one's folder, fitted when they are not there yet.
-    """
+    """The figures of other recipes on the same cases, each with the paired test against ours."""
     from onoma.evaluation.evaluate import evaluate
     from onoma.evaluation.significance import compare
 
     out: dict[str, Any] = {}
     for name in recipe.evaluate.beside:
-        raw = Recipe.load(name).model_dump(mode="json")
-        raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
-        raw["evaluate"]["query"] = recipe.evaluate.query
-        other = Recipe.check(raw, name)
-        done = run(other, None, folder.parent / run_folder(other, parts.dataset).name, quiet=True)
+        done = other(folder, recipe, parts, name)
         found = evaluate(
             done.recommender, tested.cases, parts, ks=tested.ks, mask_seen=tested.mask_seen,
             candidates=lists,
@@ -367,6 +377,20 @@ def beside(
         paired = compare(found.metrics[key], tested.metrics[key]).as_dict()
         out[name] = {**found.summary(), "paired": {"metric": key, **paired}}
     return out
+
+
+def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
+    """The run of another recipe on a recipe's data, split and questions.
+
+    It is an ordinary run next to this one's folder, made when it is not there yet.
+    """
+    raw = Recipe.load(name).model_dump(mode="json")
+    raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
+    raw["evaluate"]["query"] = recipe.evaluate.query
+    if parts.test.labels is not None:
+        raw["evaluate"]["cases"] = recipe.evaluate.cases
+    theirs = Recipe.check(raw, name)
+    return run(theirs, None, folder.parent / run_folder(theirs, parts.dataset).name, quiet=True)
 
 
 def families(model: Recommender, parts: Split) -> dict[str, Any]:

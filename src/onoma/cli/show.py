@@ -50,7 +50,8 @@ def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> T
 
 def columns(figures: Mapping[str, Any], cuts: Sequence[int] = (5, 10, 20)) -> list[str]:
     """The metric keys worth a column, such as ``recall@10``."""
-    return [f"{name}@{k}" for name in SHOWN for k in cuts if f"{name}@{k}" in figures]
+    found = [f"{name}@{k}" for name in SHOWN for k in cuts if f"{name}@{k}" in figures]
+    return found or [name for name in ("auc", "uauc") if name in figures]
 
 
 def figure(value: object) -> str:

@@ -11,7 +11,7 @@ from onoma.dataset.dataset import Dataset
 from onoma.dataset.rejects import Rejects
 from onoma.errors import OnomaError
 
-FORMATS = ("folder", "csv", "tsv", "jsonl", "parquet", "recbole", "movielens", "amazon")
+FORMATS = ("folder", "csv", "tsv", "jsonl", "parquet", "recbole", "movielens", "amazon", "tallrec")
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet")
 
 
@@ -99,12 +99,15 @@ def sniff(path: Path) -> str:
     from onoma.dataset.movielens import is_movielens
     from onoma.dataset.separated import suffix
     from onoma.dataset.tables import form_of
+    from onoma.dataset.tallrec import is_tallrec
 
     if path.is_dir():
         if (path / "interactions.parquet").is_file():
             return "folder"
         if is_movielens(path):
             return "movielens"
+        if is_tallrec(path):
+            return "tallrec"
         if list(path.glob("*.inter")):
             return "recbole"
         if _tables_in(path):
@@ -167,6 +170,10 @@ def _read(
         from onoma.dataset.movielens import read_movielens
 
         return read_movielens(place, rejects=rejects)
+    if form == "tallrec":
+        from onoma.dataset.tallrec import read_tallrec
+
+        return read_tallrec(place, rejects=rejects)
     if form == "amazon":
         from onoma.dataset.amazon import read_amazon
 

@@ -29,6 +29,9 @@ class Cases:
         targets: n rows of item codes that followed.
         times: n rows aligned with the history, -1 where unknown; None where nobody kept them.
         query: n texts, what is asked in words; None where nothing is.
+        liked: int8, n rows aligned with the history, 1 for what was liked; None where nobody
+            said, and then everything counts as liked.
+        labels: bool[n], whether the target was liked; None where targets are what was taken.
     """
 
     users: NDArray[np.int32]
@@ -36,6 +39,8 @@ class Cases:
     targets: Ragged
     times: Ragged | None = None
     query: tuple[str, ...] | None = None
+    liked: Ragged | None = None
+    labels: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -45,7 +50,13 @@ class Cases:
         times = None if self.times is None else self.times.take(rows)
         query = None if self.query is None else tuple(self.query[int(row)] for row in rows)
         return Cases(
-            self.users[rows], self.history.take(rows), self.targets.take(rows), times, query
+            self.users[rows],
+            self.history.take(rows),
+            self.targets.take(rows),
+            times,
+            query,
+            None if self.liked is None else self.liked.take(rows),
+            None if self.labels is None else self.labels[rows],
         )
 
 
@@ -63,6 +74,7 @@ class Split:
         ties: how equal timestamps of a user are ordered: ``file`` (as given), ``shuffled``
             (seeded), ``id`` (by the owner's item id).
         seed: of the shuffle and of random choices.
+        asked: training questions with answers, where the protocol makes them (``likes``).
     """
 
     dataset: Dataset
@@ -73,6 +85,7 @@ class Split:
     protocol: str
     ties: Ties = "file"
     seed: int = 0
+    asked: Cases | None = None
 
     @cached_property
     def hash(self) -> str:
@@ -81,6 +94,8 @@ class Split:
         for part in (self.train, self.valid.targets, self.test.targets):
             digest.update(part.offsets.tobytes())
             digest.update(np.ascontiguousarray(part.values, dtype=np.int32).tobytes())
+        if self.test.labels is not None:
+            digest.update(self.test.labels.tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property

@@ -116,6 +116,10 @@ def headline(metrics: Mapping[str, Any]) -> str:
             low, high = _interval(test, key)
             small = "test" if low is None else f"{number(low)} to {number(high)}"
             entries.append((label, number(test[key]), small))
+    if "auc" in test:
+        low, high = _interval(test, "auc")
+        small = "test" if low is None else f"{number(low)} to {number(high)}"
+        entries.append(("AUC", number(test["auc"]), small))
     if data:
         small = f"{number(data.get('users'))} users, {number(data.get('items'))} items"
         entries.append(("Test cases", number(test.get("cases", data.get("test_cases"))), small))
@@ -141,7 +145,8 @@ def _against(metrics: Mapping[str, Any]) -> str:
     other = {f"{name}, same cases": f for name, f in _map(metrics, "beside").items()}
     other |= {f"{source} (published)": figures for source, figures in published.items()}
     charts = []
-    for key, label in ((f"ndcg@{k}", f"NDCG@{k}"), (f"recall@{k}", f"Recall@{k}")):
+    drawn_keys = ((f"ndcg@{k}", f"NDCG@{k}"), (f"recall@{k}", f"Recall@{k}"), ("auc", "AUC"))
+    for key, label in drawn_keys:
         dots = [
             Dot(row, figures[key], *_interval(figures, key), ours=place < len(ours))
             for place, (row, figures) in enumerate({**ours, **other}.items())
@@ -150,6 +155,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
         if len(dots) > 1:
             charts.append(dot_chart(label, dots))
     keys = [f"{m}@{c}" for c in (5, 10) for m in ("recall", "ndcg") if f"{m}@{c}" in test]
+    keys += [key for key in ("auc", "uauc") if key in test]
     rows = [[row, *(_cell(f, key) for key in keys)] for row, f in {**ours, **other}.items()]
     note = "Intervals are 95 % bootstrap intervals over test cases, of one training seed."
     if published:

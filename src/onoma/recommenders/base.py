@@ -33,11 +33,12 @@ class Requests:
         context: n dictionaries of what else is known (time, scenario, dialogue).
         mask_seen: whether items of the history are left out of the answer.
         times: n rows of Unix seconds aligned with the history, -1 where unknown.
+        liked: int8, n rows aligned with the history, 1 for what was liked; None: everything was.
         as_told: whether recommenders that tell the candidates to somebody do so in the order of
             their columns; else they draw an order, so that no place is favoured.
 
     Raises:
-        ValueError: times that are not aligned with the history.
+        ValueError: times or likes that are not aligned with the history.
     """
 
     history: Ragged
@@ -48,9 +49,12 @@ class Requests:
     context: Sequence[dict[str, Any]] | None = None
     mask_seen: bool = True
     times: Ragged | None = None
+    liked: Ragged | None = None
     as_told: bool = False
 
     def __post_init__(self) -> None:
+        if self.liked is not None and not np.array_equal(self.liked.offsets, self.history.offsets):
+            raise ValueError("likes and history have different lengths")
         if self.times is not None and not np.array_equal(self.times.offsets, self.history.offsets):
             raise ValueError("times and history have different lengths")
 
@@ -61,8 +65,9 @@ class Requests:
     def of(cls, cases: Cases, *, mask_seen: bool = True) -> Requests:
         """The questions of evaluation cases."""
         return cls(
-            cases.history, cases.users, query=cases.query, mask_seen=mask_seen, times=cases.times
-        )
+            cases.history, cases.users, query=cases.query, mask_seen=mask_seen, times=cases.times,
+            liked=cases.liked,
+        )  # fmt: skip
 
     @classmethod
     def histories(
@@ -83,6 +88,7 @@ class Requests:
             query=None if self.query is None else self.query[start:stop],
             context=None if self.context is None else self.context[start:stop],
             times=None if self.times is None else self.times.slice(start, stop),
+            liked=None if self.liked is None else self.liked.slice(start, stop),
         )
 
     def forbidden(self) -> Ragged:

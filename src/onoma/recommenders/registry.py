@@ -31,6 +31,7 @@ RECOMMENDERS = {
     "a-llmrec": "onoma.recommenders.bridged.allmrec:ALLMRec",
     "hllm": "onoma.recommenders.bridged.hllm:HLLM",
     "bigrec": "onoma.recommenders.tuned.bigrec:BIGRec",
+    "lmrec": "onoma.recommenders.tuned.lmrec:LMRec",
     "sasrec": "onoma.recommenders.sequential.sasrec:SASRec",
     "bert4rec": "onoma.recommenders.sequential.bert4rec:BERT4Rec",
     "hstu": "onoma.recommenders.sequential.hstu:HSTU",
