@@ -45,8 +45,10 @@ def fitted(small_split):
 
 def test_only_what_stands_around_the_language_model_is_trained(fitted, small_split):
     names = {name.split(".")[0] for name in fitted.module.state_dict()}
-    assert names == {"ids", "bridge", "read_user", "read_item", "head_user", "head_item", "teach",
-                     "vectors"}  # fmt: skip
+    trained = {"bridge", "read_user", "read_item", "head_user", "head_item", "teach"}
+    kept = {"ids", "vectors", "user_mean", "user_spread", "item_mean", "item_spread"}
+    assert names == trained | kept
+    assert {name.split(".")[0] for name, _ in fitted.module.named_parameters()} == trained
     assert not any(p.requires_grad for p in fitted.module.lm.parameters())
 
 
@@ -63,7 +65,25 @@ def test_the_read_out_is_found_whatever_stands_beside_it(fitted):
         inputs[prompt.index(None)] = module.bridge(module.ids[3])
         inputs[-1] = module.read_user
         state = module.lm.base_model(inputs_embeds=inputs[None]).last_hidden_state[0, -1]
+    state = (state - module.user_mean) / module.user_spread
     torch.testing.assert_close(module.head_user(state), alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_heads_read_states_around_their_mean(small_split):
+    model = llmsrec()
+    model.sequence.fit(small_split)
+    torch.manual_seed(0)
+    model.module = module = model._build(small_split)
+    histories = [[1, 2], [3], [4, 5, 6]]
+    module.centre(histories, [[-1] * len(row) for row in histories])
+    seen = []
+    module.head_user.register_forward_hook(lambda part, inputs, out: seen.append(inputs[0]))
+    module.users(histories, [[-1] * len(row) for row in histories])
+    states = seen[0].detach()
+    assert float(states.mean(0).abs().max()) < 1e-3
+    assert torch.allclose(states.std(0, correction=0), torch.ones(module.width), atol=1e-2)
+    module.centre([[1]], [[-1]])
+    assert torch.equal(module.user_spread, torch.ones(module.width))
 
 
 def test_order_and_days_are_told(fitted):
@@ -106,20 +126,27 @@ def test_the_lesson_knows_nothing_of_the_target(small_split):
     assert not missing and torch.isfinite(loss)
 
 
-def test_the_lesson_draws_users_to_the_states(small_split):
-    """Cosine of the users of training to what is made of the SASRec's states of them."""
+def test_the_lesson_draws_users_to_what_is_made_of_their_states(small_split):
+    """Each user's own taught vector is nearer than those of others, and only after the lesson."""
+    asked = Requests.of(small_split.valid)
 
-    def close(distil):
-        model = llmsrec(distil=distil, train={**QUICK, "epochs": 8, "valid_every": 8})
-        model.fit(small_split)
-        asked = Requests.of(small_split.valid)
-        users = model.user_vectors(asked)
-        alike = torch.cdist(users, users)
-        states = torch.cdist(*[model.states(asked.history)] * 2)
-        off = ~torch.eye(len(users), dtype=torch.bool)
-        return float(torch.corrcoef(torch.stack([alike[off], states[off]]))[0, 1])
+    def nearer(model):
+        with torch.no_grad():
+            taught = model.module.teach(model.states(asked.history))
+            users = model.user_vectors(asked)
+            normalize = torch.nn.functional.normalize
+            cosine = normalize(users, dim=1) @ normalize(taught, dim=1).T
+        own = cosine.diagonal()
+        return float(own.mean() - (cosine.sum() - own.sum()) / (cosine.numel() - len(own)))
 
-    assert close(4.0) > close(0.0) + 0.1
+    longer = {**QUICK, "lr": 1e-2, "epochs": 16, "valid_every": 16}
+    model = llmsrec(distil=4.0, batch=12, train=longer).fit(small_split)
+    torch.manual_seed(0)
+    fresh = llmsrec()
+    fresh.sequence = model.sequence
+    fresh.module = fresh._build(small_split)
+    assert nearer(model) > 0.15 > abs(nearer(fresh)) + 0.05
+    assert not hasattr(llmsrec(distil=0).fit(small_split).module, "teach")
 
 
 def test_negatives_are_others(small_split):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ USER_END = "\nThe user in one word:"
 ITEM = "The {one}"
 ITEM_END = " in one word:"
 _TOKENS = 4096  # tokens of a batch when answering
+_SAMPLE = 128  # users by whose states the heads' origin and units are set
 _KEPT = 100_000  # vectors of histories that are kept
 
 
@@ -72,10 +73,15 @@ class LLMSRecModule(SoftModule):
 
     Attributes:
         vectors: float32[n_items, width], the catalogue as it was last encoded.
+        user_mean, user_spread, item_mean, item_spread: float32[h] of states, as of before training.
     """
 
     settings: LLMSRecSettings
     vectors: Tensor
+    user_mean: Tensor
+    user_spread: Tensor
+    item_mean: Tensor
+    item_spread: Tensor
 
     def __init__(
         self, model: TorchModel, titles: Sequence[str], ids: Tensor, settings: LLMSRecSettings
@@ -95,6 +101,9 @@ class LLMSRecModule(SoftModule):
         if settings.distil:
             self.teach = mlp((d, out, out), (nn.LayerNorm(out), nn.GELU()))
         self.register_buffer("vectors", torch.zeros(self.n_items, out))
+        for whose in ("user", "item"):
+            self.register_buffer(f"{whose}_mean", torch.zeros(h))
+            self.register_buffer(f"{whose}_spread", torch.ones(h))
 
     def told(self, items: Sequence[int], times: Sequence[int] | None = None) -> Pieces:
         """The prompt of a history, with as many places for vectors as items and one more."""
@@ -115,12 +124,16 @@ class LLMSRecModule(SoftModule):
         """float32[n, width] vectors of n users, from the items that are told and their times."""
         prompts = [self.told(row, when) for row, when in zip(histories, times, strict=True)]
         codes = [[*row, -1] for row in histories]
-        return self._read(prompts, codes, self.read_user, self.head_user)
+        states = self._states(prompts, codes, self.read_user)
+        out: Tensor = self.head_user((states - self.user_mean) / self.user_spread)
+        return out
 
     def items(self, items: Sequence[int]) -> Tensor:
         """float32[n, width] vectors of n items."""
         prompts = [self.described(item) for item in items]
-        return self._read(prompts, [[item, -1] for item in items], self.read_item, self.head_item)
+        states = self._states(prompts, [[item, -1] for item in items], self.read_item)
+        out: Tensor = self.head_item((states - self.item_mean) / self.item_spread)
+        return out
 
     def settle(self) -> None:
         """Encode the whole catalogue with the weights as they are."""
@@ -130,19 +143,33 @@ class LLMSRecModule(SoftModule):
                 rows = torch.tensor(part, device=self.vectors.device)
                 self.vectors[rows] = self.items(part).to(self.vectors)
 
-    def _read(
-        self,
-        prompts: Sequence[Pieces],
-        codes: Sequence[Sequence[int]],
-        read: Tensor,
-        head: Callable[[Tensor], Tensor],
+    @torch.no_grad()
+    def centre(self, histories: Sequence[Sequence[int]], times: Sequence[Sequence[int]]) -> None:
+        """Set the heads' origin and units by the states of some users and of their items.
+
+        A language model's states have a large part in common, under which the differences between
+        users drown for the first thousand steps.
+        """
+        prompts = [self.told(row, when) for row, when in zip(histories, times, strict=True)]
+        items = sorted({item for row in histories for item in row})[: len(histories)]
+        for whose, states in (
+            ("user", self._states(prompts, [[*row, -1] for row in histories], self.read_user)),
+            ("item", self._states([self.described(item) for item in items],
+                                  [[item, -1] for item in items], self.read_item)),
+        ):  # fmt: skip
+            getattr(self, f"{whose}_mean").copy_(states.mean(0))
+            spread = states.std(0, correction=0)
+            # What does not vary, as of a single user, is not blown up.
+            getattr(self, f"{whose}_spread").copy_(torch.where(spread > 1e-4, spread, 1.0))
+
+    def _states(
+        self, prompts: Sequence[Pieces], codes: Sequence[Sequence[int]], read: Tensor
     ) -> Tensor:
-        """What the head makes of the state where the read-out stands, which is a prompt's end."""
+        """float32[n, h], the states where the read-out stands, which is a prompt's end."""
         flat = torch.tensor([code for row in codes for code in row], device=self.ids.device)
         vectors = self.bridge(self.ids[flat.clamp(min=0)])
         soft = torch.where((flat < 0)[:, None], read, vectors)
-        states = self.last(self.composer.compose(prompts), soft)
-        return head(states.float())
+        return self.last(self.composer.compose(prompts), soft).float()
 
 
 class LLMSRec(SoftRecommender):
@@ -157,8 +184,9 @@ class LLMSRec(SoftRecommender):
 
     We depart from it in what keeps a short training short: a place of each history is drawn anew
     for each epoch and not only the last one taken, a target is told from all items of its batch
-    (``shared: false``: from its own negatives), and the squared distance of the lesson is summed
-    over dimensions, where a mean would leave its weight to their number.
+    (``shared: false``: from its own negatives), the heads read states less their mean over some
+    users, in units of their spread, and the squared distance of the lesson is summed over
+    dimensions, where a mean would leave its weight to their number.
 
     Args:
         train: the schedule of all but the SASRec; ``batch_tokens`` is not used, ``batch`` is.
@@ -184,7 +212,13 @@ class LLMSRec(SoftRecommender):
         return LLMSRecModule(self.source, self.titles(dataset), ids, self.settings)
 
     def _task(self, split: Split) -> Task:
-        return _Learning(self, split)
+        task = _Learning(self, split)
+        told = self.settings.history
+        # An epoch that is never trained draws the users whose states say where the origin is.
+        for sample in task.places.plan(self.seed, self.train.epochs, _SAMPLE, 1)[:1]:
+            items, times = task.places.before(sample, told)
+            self.module.centre(*_rows(items, times, told))
+        return task
 
     def forget(self) -> None:
         """Drop the vectors of histories."""
