@@ -23,7 +23,7 @@ QUICK = {"epochs": 2, "batch_tokens": 128, "lr": 3e-3, "valid_every": 1}
 
 def hllm(**settings):
     settings = {
-        "model": str(tiny_folder()), "item_layers": 1, "user_layers": 1, "words": 8, "length": 8,
+        "model": str(tiny_folder()), "item_layers": 1, "user_layers": 1, "words": 40, "length": 8,
         "added": 8, "negatives": 16, "together": QUICK, "train": QUICK, **settings,
     }  # fmt: skip
     return HLLM(quiet=True, **settings)
@@ -41,7 +41,7 @@ def fitted(small_split):
 
 @pytest.fixture
 def untrained(small_split):
-    model = hllm(words=40)
+    model = hllm()
     torch.manual_seed(0)
     model.module = model._build(small_split)
     return model
@@ -57,7 +57,7 @@ def test_tiers_begin_as_the_first_layers_or_anew(untrained, small_split):
         assert len(tier.body.layers) == 1
         for name, value in tier.body.layers[0].state_dict().items():
             assert torch.equal(value, first[name])
-    anew = hllm(words=40, start="random")
+    anew = hllm(start="random")
     anew.module = anew._build(small_split)
     mine, theirs = untrained.module.state_dict(), anew.module.state_dict()
     assert {k: v.shape for k, v in mine.items()} == {k: v.shape for k, v in theirs.items()}

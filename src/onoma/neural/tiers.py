@@ -90,6 +90,7 @@ def fresh(config: PreTrainedConfig, layers: int) -> nn.Module:
     """A model of so many layers with weights drawn from torch's stream, without a head."""
     from transformers import AutoModel
 
-    about = {"num_hidden_layers": layers, "vocab_size": 1, "pad_token_id": None}  # words stay out
+    about: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": 1}  # words stay out
+    about |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
     own: Any = config.__class__.from_dict({**config.to_dict(), **about})
     return cast(nn.Module, AutoModel.from_config(own))
