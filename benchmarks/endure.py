@@ -316,7 +316,8 @@ def main() -> None:
     parser.add_argument("--kill", type=int, metavar="TIMES")
     parser.add_argument("--postgres", type=int, metavar="TIMES")
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--swap", metavar="OTHER", help="name of a run beside RUN")
+    parser.add_argument("--swap", metavar="OTHER", type=lambda word: Path(word).name,
+                        help="a run beside RUN, by name or path")  # fmt: skip
     args = parser.parse_args()
     good = []
     for asked, what in (

@@ -42,8 +42,13 @@ def measure_likes(
     """
     start = time.monotonic()
     cases = sampled(parts.test, recipe.evaluate.cases)
-    tested = judged(model, cases, parts)
+    tested = judged(model, cases, parts, (recipe.evaluate.modes or model.modes)[0])
     test = tested.summary()
+    modes = recipe.evaluate.modes or model.modes
+    figures = {
+        mode: test if mode == modes[0] else judged(model, cases, parts, mode).summary()
+        for mode in modes
+    }
     others = {}
     for name in recipe.evaluate.beside:
         theirs = judged(fitted(name), cases, parts)
@@ -62,6 +67,7 @@ def measure_likes(
             "mask_seen": False,
         },
         "test": test,
+        "modes": figures,
         "training": training,
         "published": recipe.published.get(parts.dataset.name, {}),
     }

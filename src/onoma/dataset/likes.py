@@ -42,7 +42,8 @@ def likes(
 
     Returns:
         A split whose cases have one target, ``labels`` and ``liked``; ``asked`` are the training
-        questions, and ``train`` holds the training ratings of every user, likes and dislikes.
+        questions, and ``train`` holds what every user liked in training, so that what learns from
+        sequences learns what is liked next.
 
     Raises:
         OnomaError: no ratings, no times to cut by, or a part without questions.
@@ -87,7 +88,7 @@ def likes(
             labels=liked[at],
         )
 
-    kept = part == 0
+    kept = (part == 0) & liked
     train = Ragged.from_groups(users[kept], items[kept], dataset.n_users)
     return Split(
         dataset, train, times[kept], cases(1), cases(2), PROTOCOL, ties, seed, asked=cases(0)

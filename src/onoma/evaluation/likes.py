@@ -82,10 +82,16 @@ class Judged:
         }
 
 
-def judged(model: Recommender, cases: Cases, split: Split) -> Judged:
+def judged(model: Recommender, cases: Cases, split: Split, mode: str | None = None) -> Judged:
     """What a recommender answers to questions with ``labels``.
 
     It is asked for the score of the target alone; a target that it cannot score comes last.
+
+    Args:
+        model: fitted.
+        cases: n of them.
+        split: whose training questions tell cold targets.
+        mode: what answers; the recommender's first where not given.
 
     Raises:
         ValueError: cases without labels.
@@ -97,7 +103,7 @@ def judged(model: Recommender, cases: Cases, split: Split) -> Judged:
         cases.history, cases.users, candidates=targets[:, None], mask_seen=False,
         times=cases.times, liked=cases.liked,
     )  # fmt: skip
-    scores = model.recommend(requests, 1).scores[:, 0].astype(np.float64)
+    scores = model.recommend(requests, 1, mode=mode).scores[:, 0].astype(np.float64)
     asked = split.asked
     known = np.zeros(split.dataset.n_items, dtype=np.int64)
     if asked is not None:

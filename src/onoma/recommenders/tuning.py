@@ -24,6 +24,8 @@ def validation_ndcg(
 ) -> float:
     """Mean NDCG@k with seen items masked; 0 where there is no case.
 
+    Targets that were not liked (``labels``) are no hits: their cases are left out.
+
     NDCG@k of a row is the sum over hits at rank r of 1 / log2(r + 1), divided by that sum for the
     row's min(targets, k) first ranks.
 
@@ -34,6 +36,8 @@ def validation_ndcg(
         limit: score at most this many cases, evenly spaced.
         mode: what answers; the recommender's first where not given.
     """
+    if cases.labels is not None:
+        cases = cases.take(np.flatnonzero(cases.labels))
     if limit is not None and len(cases) > limit:
         cases = cases.take(np.linspace(0, len(cases) - 1, limit).astype(np.int64))
     if not len(cases):

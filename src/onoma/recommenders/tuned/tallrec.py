@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from onoma.dataset import Cases, Dataset, Split
+from onoma.dataset import Cases, Dataset, Ragged, Split
 from onoma.errors import OnomaError
 from onoma.language.opening import torch_model
 from onoma.language.templates import Template, line
 from onoma.language.torch_model import TorchModel
 from onoma.neural.frozen import Composer, FrozenModule, LoraSettings, Mixed, by_length
-from onoma.neural.trainer import TrainSettings
+from onoma.neural.trainer import Task, TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.ranking.clicks import auc
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
@@ -79,24 +79,24 @@ class JudgeModule(FrozenModule, TrainedModule):
         if self.yes == self.no:
             raise OnomaError("Yes and No begin with the same token", where=str(model.folder))
 
-    def soft(self, prompts: Mixed, cases: Cases) -> Tensor | None:
-        """What stands in the prompts' slots; nothing where they have none."""
-        return None
+    def answers(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
+        """float32[n, vocabulary], logits of the first token of the answer.
 
-    def answers(self, prompts: Mixed, cases: Cases) -> Tensor:
-        """float32[n, vocabulary], logits of the first token of the answer."""
-        return self.logits(self.last(prompts, self.soft(prompts, cases)))
+        Args:
+            prompts: n of them.
+            soft: what stands in their slots.
+        """
+        return self.logits(self.last(prompts, soft))
 
-    def likes(self, prompts: Mixed, cases: Cases) -> Tensor:
+    def likes(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
         """float32[n], by how much Yes is likelier than No, in logits."""
-        said = self.answers(prompts, cases)
+        said = self.answers(prompts, soft)
         return said[:, self.yes] - said[:, self.no]
 
-    def loss(self, prompts: Mixed, cases: Cases) -> Tensor:
+    def loss(self, prompts: Mixed, labels: NDArray[np.bool_], soft: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of the answer's first token over the whole vocabulary."""
-        assert cases.labels is not None
-        said = self.answers(prompts, cases)
-        wanted = torch.from_numpy(np.where(cases.labels, self.yes, self.no).astype(np.int64))
+        said = self.answers(prompts, soft)
+        wanted = torch.from_numpy(np.where(labels, self.yes, self.no).astype(np.int64))
         return torch.nn.functional.cross_entropy(said, wanted.to(said.device))
 
 
@@ -170,25 +170,31 @@ class TALLRec(TrainedRecommender):
         if not settings.years:
             titles = [_YEAR.sub("", title) or title for title in titles]
         self._titles = titles
-        template = Template.load(settings.prompt)
-        messages = template.messages(
-            settings.domain, liked=f"{_MARK}liked{_MARK}", disliked=f"{_MARK}disliked{_MARK}",
-            target=f"{_MARK}target{_MARK}",
-        )  # fmt: skip
-        self._form = self._model.render(messages).split(_MARK)
+        self._forms = {self.modes[0]: self._formed(settings.prompt)}
 
-    def _task(self, split: Split) -> _Task:
-        return _Task(self, split)
+    def _formed(self, prompt: str) -> list[str]:
+        """A template as the model reads it: texts, and between them the names of what is told."""
+        template = Template.load(prompt)
+        marks = {name: f"{_MARK}{name}{_MARK}" for name in template.placeholders}
+        return self._model.render(template.messages(self.settings.domain, **marks)).split(_MARK)
+
+    def _task(self, split: Split) -> Task:
+        return Questions(self, split, self.settings.shots, self.modes[0])
 
     def pieces(
-        self, history: NDArray[np.integer], liked: NDArray[np.integer] | None, item: int
+        self,
+        history: NDArray[np.integer],
+        liked: NDArray[np.integer] | None,
+        item: int,
+        mode: str | None = None,
     ) -> Pieces:
-        """One question as texts and slots.
+        """One question as texts, and slots where the form has vectors.
 
         Args:
             history: int[l], oldest first.
             liked: int[l]; None where everything counts as liked.
             item: to judge.
+            mode: whose form it has; default the first.
         """
         history = history[-self.settings.length :]
         flags = np.ones(len(history), bool) if liked is None else liked[-len(history) :] > 0
@@ -196,9 +202,11 @@ class TALLRec(TrainedRecommender):
             "liked": self._listed(history[flags]),
             "disliked": self._listed(history[~flags]),
             "target": [self._titles[item]],
+            "taste": [None],
+            "item": [None],
         }
         out: Pieces = []
-        for place, part in enumerate(self._form):
+        for place, part in enumerate(self._forms[mode or self.modes[0]]):
             out += filled[part] if place % 2 else [part]
         return out
 
@@ -208,7 +216,7 @@ class TALLRec(TrainedRecommender):
             out += [", ", self._titles[int(item)]] if place else [self._titles[int(item)]]
         return out or ["none"]
 
-    def composed(self, cases: Cases) -> Mixed:
+    def composed(self, cases: Cases, mode: str | None = None) -> Mixed:
         """The prompts of n cases with one target each."""
         return self._composer.compose(
             [
@@ -216,38 +224,45 @@ class TALLRec(TrainedRecommender):
                     cases.history[row],
                     None if cases.liked is None else cases.liked[row],
                     int(cases.targets.values[row]),
+                    mode,
                 )
                 for row in range(len(cases))
             ]
         )
 
+    def soft(self, cases: Cases, mode: str | None = None) -> Tensor | None:
+        """What stands in the slots of n cases' prompts; None where the form has none."""
+        return None
+
     @torch.no_grad()
-    def judge(self, cases: Cases) -> NDArray[np.float64]:
+    def judge(self, cases: Cases, mode: str | None = None) -> NDArray[np.float64]:
         """float64[n], by how much Yes is likelier than No of each case's one target."""
         self.module.eval()
         out = np.zeros(len(cases))
-        lengths = self.composed(cases).lengths.tolist()
+        lengths = self.composed(cases, mode).lengths.tolist()
         for rows in by_length(lengths, _TOKENS):
             part = cases.take(np.array(rows))
-            out[rows] = self.module.likes(self.composed(part), part).double().cpu().numpy()
+            said = self.module.likes(self.composed(part, mode), self.soft(part, mode))
+            out[rows] = said.double().cpu().numpy()
         return out
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items]; a question for every pair, so meant for small catalogues."""
-        every = np.tile(np.arange(self.module.n_items, dtype=np.int32), (len(requests), 1))
-        return self._scored(requests, every)
+        return self._scored(requests, self._every(len(requests)), self.modes[0])
+
+    def _every(self, rows: int) -> NDArray[np.int32]:
+        return np.tile(np.arange(self.module.n_items, dtype=np.int32), (rows, 1))
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        if requests.candidates is None:
-            return super()._recommend(requests, k, mode)
         items = requests.candidates
-        scores = self._scored(requests, np.maximum(items, 0))
+        if items is None:
+            scores = self._scored(requests, self._every(len(requests)), mode)
+            return top_k(scores, k, forbidden=requests.forbidden())
+        scores = self._scored(requests, np.maximum(items, 0), mode)
         codes = torch.from_numpy(items.astype(np.int64))
         return top_k(scores, k, forbidden=requests.forbidden(), items=codes)
 
-    def _scored(self, requests: Requests, items: NDArray[np.int32]) -> Tensor:
-        from onoma.dataset import Ragged
-
+    def _scored(self, requests: Requests, items: NDArray[np.int32], mode: str) -> Tensor:
         n, wide = items.shape
         rows = np.repeat(np.arange(n), wide)
         users = np.full(n, -1, np.int32) if requests.users is None else requests.users
@@ -257,7 +272,7 @@ class TALLRec(TrainedRecommender):
             Ragged(np.arange(n * wide + 1, dtype=np.int64), items.reshape(-1)),
             liked=None if requests.liked is None else requests.liked.take(rows),
         )
-        return torch.from_numpy(self.judge(cases)).float().view(n, wide)
+        return torch.from_numpy(self.judge(cases, mode)).float().view(n, wide)
 
     def save(self, folder: str | Path) -> None:
         """Write the updates and settings, and the updates again as an adapter with its card."""
@@ -292,15 +307,22 @@ class TALLRec(TrainedRecommender):
         return module
 
 
-class _Task:
-    """The trainer's view: the drawn questions in small batches."""
+class Questions:
+    """The trainer's view: drawn questions in small batches.
+
+    Args:
+        owner: whose module is trained.
+        split: its questions.
+        shots: how many are drawn; None takes all.
+        mode: whose form they have.
+    """
 
     judged = "auc"
 
-    def __init__(self, owner: TALLRec, split: Split) -> None:
-        self.owner = owner
+    def __init__(self, owner: TALLRec, split: Split, shots: int | None, mode: str) -> None:
+        self.owner, self.mode = owner, mode
         asked, valid = questions(split)
-        asked = drawn(asked, owner.settings.shots, owner.seed)
+        asked = drawn(asked, shots, owner.seed)
         if not len(asked):
             raise OnomaError("no training questions", where=split.dataset.name)
         limit = min(owner.settings.validated, len(valid))
@@ -314,8 +336,10 @@ class _Task:
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         part = self.asked.take(batch)
-        return self.owner.module.loss(self.owner.composed(part), part)
+        assert part.labels is not None
+        soft = self.owner.soft(part, self.mode)
+        return self.owner.module.loss(self.owner.composed(part, self.mode), part.labels, soft)
 
     def validate(self) -> float:
         assert self.valid.labels is not None
-        return auc(self.owner.judge(self.valid), self.valid.labels)
+        return auc(self.owner.judge(self.valid, self.mode), self.valid.labels)

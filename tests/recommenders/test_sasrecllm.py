@@ -1,0 +1,88 @@
+"""SASRecLLM: the shared suite, then what is its own."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conformance import Conformance
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from onoma.dataset import Cases, Dataset, Ragged
+from onoma.dataset.likes import likes
+from onoma.evaluation.likes import judged
+from onoma.recommenders.tuned.sasrecllm import SASRecLLM
+from tiny import tiny_folder
+
+pytest.importorskip("peft")
+SEQUENCE = {
+    "width": 16, "heads": 2, "input_dropout": 0.1,
+    "train": {"epochs": 20, "lr": 1e-2, "batch_tokens": 256, "valid_every": 5},
+}  # fmt: skip
+
+
+def sasrecllm(epochs=1, mapping=1, **settings):
+    settings = {
+        "model": str(tiny_folder()), "sequence": SEQUENCE, "shots": 16, "mapped": 200, "batch": 8,
+        "length": 3, "validated": 60, "train": {"epochs": epochs, "lr": 1e-2, "valid_every": 1},
+        "mapping": {"epochs": mapping, "lr": 1e-2, "valid_every": 1}, **settings,
+    }  # fmt: skip
+    return SASRecLLM(**{"quiet": True, **settings})
+
+
+class TestSASRecLLM(Conformance):
+    def make(self):
+        return sasrecllm(layers=1, length=2)
+
+
+@pytest.fixture(scope="module")
+def camps():
+    """Every second film is liked by all, the others by nobody; titles do not say which."""
+    draw = np.random.default_rng(0)
+    rows = [
+        (f"u{n}", f"i{item}", 5.0 if item % 2 else 1.0, 100 * step + n)
+        for n in range(160)
+        for step, item in enumerate(draw.permutation(24)[:8])
+    ]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(24)], "title": ["A film"] * 24})
+    return likes(Dataset.construct(log, items, name="camps"), seen=4)
+
+
+def test_vectors_tell_what_words_cannot(camps):
+    model = sasrecllm(mapping=8).fit(camps)
+    found = {mode: judged(model, camps.test, camps, mode).summary()["auc"] for mode in model.modes}
+    assert found["hybrid"] > 0.9 and found["text"] < 0.7
+
+
+def test_the_map_is_all_that_its_stage_moves(camps):
+    """Text answers stay as the second step left them, and without a map in training nothing is."""
+    torch.manual_seed(0)
+    short = sasrecllm(mapping=1).fit(camps)
+    long = sasrecllm(mapping=2).fit(camps)
+    part = camps.test.take(np.arange(6))
+    assert np.allclose(short.judge(part, "text"), long.judge(part, "text"), atol=1e-5)
+    assert not np.allclose(short.judge(part, "hybrid"), long.judge(part, "hybrid"), atol=1e-3)
+    assert short.training["text"]["epochs"] == 1
+
+
+def test_mapped_vectors_are_as_long_as_words(camps):
+    model = sasrecllm().fit(camps)
+    with torch.no_grad():
+        soft = model.soft(camps.test.take(np.arange(5)))
+    words = model.module.lm.get_input_embeddings().weight.norm(dim=1).mean()
+    assert soft.shape == (10, model.module.width)
+    assert torch.allclose(soft.norm(dim=1), words.expand(10), rtol=1e-3)
+
+
+def test_what_was_not_liked_is_kept_from_the_sequence_model(camps):
+    model = sasrecllm().fit(camps)
+    mixed = [0 < camps.test.liked[row].mean() < 1 for row in range(len(camps.test))]
+    row = int(np.flatnonzero(mixed)[0])
+    part = camps.test.take(np.array([row]))
+    liked = part.history[0][part.liked[0] > 0]
+    alone = Cases(part.users, Ragged.from_rows([liked]), part.targets, labels=part.labels)
+    with torch.no_grad():
+        assert torch.allclose(model.soft(part), model.soft(alone), atol=1e-5)
