@@ -173,8 +173,12 @@ def _arms(whole: Recipe, beside: Sequence[str], out: Path, seed: int) -> dict[st
             made[SEQUENCE] = Arm({"name": "sasrec", **given}, "rank", True, "sasrec")
             # Fitted once: both others stand on the very same one.
             settings["sequence"] = str((out / "sasrec" / f"seed{seed}").resolve())
-        # Nothing of it is chosen on validation, so one case will do there.
+        # Nothing of it is chosen on validation, so one case will do there; nor does the first
+        # stage speak where all candidates are told.
         alone = {**settings, "soft": False, "checked": 1}
+        short = whole.evaluate.candidates
+        if short is not None and short.negatives < settings.get("shortlist", 20):
+            alone["align"] = {"epochs": 1}
         made[TITLES] = Arm(alone, "rank", True, "titles")
     for name in beside:
         other = Recipe.load(name)

@@ -72,7 +72,7 @@ class ALLMRecSettings(SoftSettings):
     encoder: Any = "sentence"
     joint: int = Field(default=128, ge=1)
     align: TrainSettings = _ALIGN
-    pairs: int = Field(default=256, ge=1)
+    pairs: int = Field(default=32, ge=1)
     against: int = Field(default=1, ge=1)
     matching: float = Field(default=1.0, ge=0)
     items: float = Field(default=0.5, ge=0)
