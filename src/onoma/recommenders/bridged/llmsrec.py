@@ -42,7 +42,7 @@ USER_END = "\nThe user in one word:"
 ITEM = "The {one}"
 ITEM_END = " in one word:"
 _TOKENS = 4096  # tokens of a batch when answering
-_SAMPLE = 128  # users by whose states the heads' origin and units are set
+_SAMPLE = 64  # users by whose states the heads' origin and units are set
 _KEPT = 100_000  # vectors of histories that are kept
 
 
