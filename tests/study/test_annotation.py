@@ -143,6 +143,14 @@ def test_too_few_texts_are_told(tmp_path):
         task("mood:DIR", 20, 20, 20, 0)
 
 
+def test_a_catalogue_without_titles_is_told(tmp_path):
+    log = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]})
+    items = pl.DataFrame({"item_id": ["x", "y"], "categories": [["Top", "Bats"], ["Top", "Nets"]]})
+    Dataset.construct(log, items).save(tmp_path / "untitled")
+    with pytest.raises(OnomaError, match="0 labels with texts"):
+        task(f"category:{tmp_path / 'untitled'}", 8, 8, 8, 0)
+
+
 def test_f1_is_that_of_scikit_learn():
     from sklearn.metrics import f1_score
 

@@ -65,6 +65,10 @@ def task(spec: str, pool: int, dev: int, test: int, seed: int) -> Task:
         )
     dataset = load(path)
     asked, labels, found = kinds[kind](dataset)
+    if len(labels) < 2:
+        raise OnomaError(
+            f"{len(labels)} labels with texts", where=spec, fix="Use a catalogue with titles"
+        )
     texts = [line(text, LONGEST) for text in found["text"]]
     truth = found["label"].to_numpy().astype(np.int64)
     draw = np.random.default_rng(seed)
