@@ -94,6 +94,17 @@ def test_a_title_weighs_what_the_model_says_of_it(fitted):
     assert not np.allclose(found, module.weigh([1, 2], [3, 4, 7], -state))
 
 
+def test_the_second_stage_begins_with_vectors_like_words(fitted, small_split):
+    torch.manual_seed(0)
+    module = fitted._build(small_split)
+    words = module.lm.get_input_embeddings().weight
+    module.meet()
+    with torch.no_grad():
+        items = module.item_bridge(module.joined(torch.arange(module.n_items)))
+    torch.testing.assert_close(items.mean(0), words.mean(0), rtol=1e-3, atol=1e-4)
+    assert float(items.std(0).mean()) == pytest.approx(float(words.std(0).mean()), rel=1e-3)
+
+
 def test_cold_items_are_known_by_their_texts(fitted, small_split):
     module = fitted.module
     cold = np.flatnonzero(small_split.train_counts == 0)

@@ -128,6 +128,13 @@ class ALLMRecModule(SoftModule):
             parameter.requires_grad_(name.split(".")[0] in _TRAINED[phase])
             parameter.grad = None  # else the next stage's gradients are clipped with the last ones
 
+    def meet(self) -> None:
+        """Let the second stage begin with vectors as large as words."""
+        # The directions of states are those of items, as far as sizes go.
+        self.like_words(self.user_bridge, self.ids)
+        every = torch.arange(self.n_items, device=self.ids.device)
+        self.like_words(self.item_bridge, self.joined(every))
+
     def joined(self, items: Tensor) -> Tensor:
         """float32[..., joint], what int64[...] items share with their texts; of cold ones theirs.
 
@@ -206,7 +213,8 @@ class ALLMRec(SoftRecommender):
     validation; ``joint`` is that score alone.
 
     We depart from it where the text encoder is frozen, so that its vectors cannot go stale, a place
-    of each history is drawn anew for each epoch, and candidates are weighed, not generated.
+    of each history is drawn anew for each epoch, the bridges begin with vectors as large as words,
+    and candidates are weighed, not generated.
 
     Args:
         train: the schedule of the second stage; ``batch_tokens`` is not used, ``batch`` is.
@@ -262,6 +270,7 @@ class ALLMRec(SoftRecommender):
         first = Trainer(self.settings.align, self.seed, beside, self.quiet)
         aligned = first.fit(self.module, self.module.noise, Aligning(self, split))
         self.module.begin("tell")
+        self.module.meet()
         self.forget()
         task = Telling(self, split)
         self.training, history = {"epochs": 0, "seconds": 0.0}, []

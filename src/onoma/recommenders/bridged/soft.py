@@ -96,6 +96,23 @@ class SoftModule(FrozenModule, TrainedModule):
         self.names: NDArray[np.int64] = np.array(named, dtype=np.int64)
         self.register_buffer("ids", ids)
 
+    @torch.no_grad()
+    def like_words(self, bridge: nn.Sequential, sample: Tensor) -> None:
+        """Set a bridge's last layer so that what comes out has the mean and spread of words.
+
+        A language model makes little of vectors whose size it has never seen.
+
+        Args:
+            bridge: ends in a linear layer.
+            sample: float[n, d] of what goes in.
+        """
+        words = self.lm.get_input_embeddings().weight.detach().float().to(sample.device)
+        last, out = bridge[-1], bridge(sample)
+        assert isinstance(last, nn.Linear)
+        factor = words.std(0).mean() / out.std(0).mean().clamp(min=1e-6)
+        last.weight.mul_(factor)
+        last.bias.copy_(words.mean(0) - factor * (out.mean(0) - last.bias))
+
     def tokens(self, text: str) -> list[int]:
         """A piece of a prompt with the words of the domain in their places."""
         return self.composer.tokens(text.format(**self.words))
