@@ -133,12 +133,15 @@ class FrozenModule(nn.Module):
         found: Tensor = head(states).float()
         return found
 
-    def answer_loss(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
+    def answer_loss(
+        self, prompts: Mixed, soft: Tensor | None = None, states: Tensor | None = None
+    ) -> Tensor:
         """Mean cross-entropy over the tokens of the answers, from ``prompts.answers`` on.
 
-        Only those places are multiplied with the vocabulary.
+        Only those places are multiplied with the vocabulary. ``states`` are the prompts', where
+        they have been read.
         """
-        states = self.read(prompts, soft)
+        states = self.read(prompts, soft) if states is None else states
         at = torch.arange(states.shape[1])
         said = (at >= prompts.answers[:, None]) & (at < prompts.lengths[:, None])
         rows, columns = said.nonzero(as_tuple=True)

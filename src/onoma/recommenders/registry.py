@@ -47,6 +47,7 @@ RECOMMENDERS = {
     "elmrec": "onoma.recommenders.generative.elmrec:ELMRec",
     "mmgrec": "onoma.recommenders.generative.mmgrec:MMGRec",
     "onerec": "onoma.recommenders.generative.onerec:OneRec",
+    "rsllm": "onoma.recommenders.tuned.rsllm:RSLLM",
     "sasrecllm": "onoma.recommenders.tuned.sasrecllm:SASRecLLM",
     "tallrec": "onoma.recommenders.tuned.tallrec:TALLRec",
     "mender": "onoma.recommenders.text.mender:Mender",

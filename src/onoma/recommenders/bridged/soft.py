@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.errors import OnomaError
 from onoma.language.templates import domain
-from onoma.neural.frozen import Composer, FrozenModule
+from onoma.neural.frozen import Composer, FrozenModule, LoraSettings
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.language.likelihood import spoken
 from onoma.recommenders.sequential.sasrec import SASRec
@@ -69,6 +69,7 @@ class SoftModule(FrozenModule, TrainedModule):
         titles: n_items titles.
         ids: float32[n_items, d], of mean square 1.
         settings: how much is told.
+        lora: updates inside the language model; None leaves it as it is.
 
     Attributes:
         titles: tokens of each title, a space in front.
@@ -78,9 +79,14 @@ class SoftModule(FrozenModule, TrainedModule):
     ids: Tensor
 
     def __init__(
-        self, model: TorchModel, titles: Sequence[str], ids: Tensor, settings: SoftSettings
+        self,
+        model: TorchModel,
+        titles: Sequence[str],
+        ids: Tensor,
+        settings: SoftSettings,
+        lora: LoraSettings | None = None,
     ) -> None:
-        super().__init__(model, layers=settings.layers)
+        super().__init__(model, layers=settings.layers, lora=lora)
         self.n_items, self.settings = len(ids), settings
         self.words = domain(settings.domain).words()
         self.composer = Composer(model.tokenizer)
