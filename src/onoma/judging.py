@@ -13,8 +13,9 @@ import numpy as np
 
 from onoma.dataset import Cases, Split
 from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
 from onoma.evaluation.candidates import sampled
-from onoma.evaluation.likes import Judged, judged
+from onoma.evaluation.likes import NAME, Judged, judged
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender
 
@@ -25,9 +26,9 @@ def measure_likes(
     model: Recommender,
     parts: Split,
     began: float,
-    fitted: Callable[[str], Recommender],
+    other: Callable[[str], Path],
 ) -> dict[str, Any]:
-    """Judge the test questions; writes ``examples.json``.
+    """Judge the test questions; writes ``judged.parquet`` and ``examples.json``.
 
     Args:
         folder: of the run.
@@ -35,7 +36,10 @@ def measure_likes(
         model: fitted.
         parts: a split whose cases have labels.
         began: when the run began, of :func:`time.monotonic`.
-        fitted: gives the recommender of another recipe, fitted on the same split.
+        other: gives the folder of another recipe's run on the same questions.
+
+    Raises:
+        OnomaError: what another run answered is gone.
 
     Returns:
         What ``metrics.json`` is to hold.
@@ -51,8 +55,13 @@ def measure_likes(
     }
     others = {}
     for name in recipe.evaluate.beside:
-        theirs = judged(fitted(name), cases, parts)
+        theirs = Judged.read(place := other(name))
+        if theirs is None or not np.array_equal(theirs.users, tested.users):
+            raise OnomaError(
+                f"no {NAME} of these questions", where=str(place), fix="Delete that run"
+            )
         others[name] = theirs.summary() | {"paired": tested.above(theirs)}
+    tested.write(folder)
     _write_examples(folder, recipe, parts, cases, tested)
     training = {k: v for k, v in getattr(model, "training", {}).items() if k != "history"}
     metrics: dict[str, Any] = {

@@ -217,7 +217,7 @@ def run(
     if parts.test.labels is not None:
         figures = measure_likes(
             folder, recipe, model, parts, began,
-            lambda name: other(folder, recipe, parts, name).recommender,
+            lambda name: other(folder, recipe, parts, name).path,
         )  # fmt: skip
         write_text(
             json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json"

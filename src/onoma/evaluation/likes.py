@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Cases, Split
+from onoma.dataset.files import write_parquet
 from onoma.recommenders.base import Recommender, Requests
 from onoma.recommenders.ranking.clicks import auc
 
+NAME = "judged.parquet"
 DRAWS = 1000  # bootstrap samples
 _SEED = 0
 
@@ -53,6 +57,27 @@ class Judged:
             if rows.any()
         }
         return out
+
+    def write(self, folder: Path) -> None:
+        """Write ``judged.parquet``: a row a question."""
+        columns = {
+            "user": self.users, "liked": self.labels, "score": self.scores, "counted": self.counts
+        }  # fmt: skip
+        write_parquet(pl.DataFrame(columns), folder / NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Judged | None:
+        """What :meth:`write` wrote, or None where it is missing or damaged."""
+        try:
+            table = pl.read_parquet(folder / NAME)
+            return cls(
+                table["score"].to_numpy().astype(np.float64),
+                table["liked"].to_numpy().astype(bool),
+                table["user"].to_numpy().astype(np.int32),
+                table["counted"].to_numpy().astype(np.int64),
+            )
+        except (OSError, pl.exceptions.PolarsError):
+            return None
 
     def _draws(self) -> list[NDArray[np.int64]]:
         draw = np.random.default_rng(_SEED)
