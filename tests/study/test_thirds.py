@@ -56,5 +56,5 @@ def test_a_system_brings_its_parents_along(data, tmp_path):
     names = [row["arm"] for row in result["rows"]]
     assert names == [SEQUENCE, TITLES, "a-llmrec", "a-llmrec, mixed", "a-llmrec, joint"]
     assert [row["parent"] for row in result["rows"]] == [True, True, False, False, False]
-    assert len(result["acceptance"]) == 6
+    assert len(result["acceptance"]) == 4
     assert (tmp_path / "a-llmrec" / "seed0" / "mode-mixed" / "cases.parquet").exists()

@@ -76,7 +76,7 @@ def thirds(
         of the middle third), ``cases`` (of ``all`` and of each third), ``rows``: an arm each with
         ``arm``, ``parent``, and of ``all`` and each third ``mean``, ``low``, ``high`` and, where it
         is no parent, ``against`` (by parent the paired test, ``p_holm`` over the tests of the arm).
-        ``acceptance``: what S105 asks, of each arm that is no parent.
+        ``acceptance``: what S105 asks, of each arm that is no parent and asks the language model.
 
     Raises:
         OnomaError: bad data or recipes.
@@ -220,7 +220,7 @@ def _acceptance(rows: Sequence[dict[str, Any]], parents: Sequence[str]) -> list[
     by_arm = {row["arm"]: row for row in rows}
     out = []
     for row in rows:
-        if row["parent"]:
+        if row["parent"] or row["arm"].endswith(", joint"):  # the first stage asks nobody
             continue
         found = {
             part: (row[part]["mean"], max(by_arm[parent][part]["mean"] for parent in parents))

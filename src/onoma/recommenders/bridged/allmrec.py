@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -233,7 +234,9 @@ class ALLMRec(SoftRecommender):
     batch = 64
 
     def _build(self, split: Split) -> ALLMRecModule:
+        began = time.monotonic()
         content = encoding.cached(encoding.build(self.settings.encoder), split)
+        self.seconds["encode"] = time.monotonic() - began
         warm = torch.from_numpy(split.train_counts > self.settings.cold)
         wide = torch.from_numpy(content * content.shape[1] ** 0.5)  # rows of unit length
         titles = self.titles(split.dataset)
