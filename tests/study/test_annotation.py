@@ -9,9 +9,18 @@ import pytest
 from onoma.dataset import Dataset
 from onoma.errors import OnomaError
 from onoma.language import BadAnswer, Completion, LanguageModel
+from onoma.language.base import Weights
 from onoma.study import annotation as studies
 from onoma.study.annotation_scores import SCORES
-from onoma.study.annotation_steps import Examples, Job, Prompt, Scores, Structured, weighted_f1
+from onoma.study.annotation_steps import (
+    Balanced,
+    Examples,
+    Job,
+    Prompt,
+    Scores,
+    Structured,
+    weighted_f1,
+)
 from onoma.study.annotation_tasks import Task, task
 
 sklearn = pytest.importorskip("sklearn")
@@ -111,6 +120,36 @@ def test_the_score_that_tells_where_labels_are_wrong_is_tried_first(about):
     assert first.scores == ("emphasis",)
     told = json.loads(job.messages(first, int(about.dev[0]))[-1]["content"])
     assert told["scores"]["emphasis"] == job.table("emphasis")[int(about.dev[0])]
+
+
+class Weigher(Annotator):
+    """Knows the right label, and likes one so much that it always comes first."""
+
+    able = frozenset({"complete", "logprobs"})
+
+    def logprobs(self, prompt, continuations):
+        text = prompt[-1]["content"]
+        self.asked.append(text)
+        right = self.says(text)
+        liked = {"satisfied": 0.0, "disappointed": -3.0}
+        found = np.array([liked[label] + (label == right) for label in continuations])
+        return Weights(found, np.ones(len(found), dtype=np.int64))
+
+
+def test_a_liking_for_one_label_is_balanced_away(about):
+    def right(text: str) -> str:
+        pleased = any(word in text for word in ("love", "great", "perfect"))
+        return "satisfied" if pleased else "disappointed"
+
+    model = Weigher(right)
+    result = studies.tuned(about, model, (Balanced(), Structured()))
+    assert result["initial"]["f1"] < 0.4 and result["tuned"]["f1"] == 1.0
+    assert [row["prompt"] for row in result["steps"] if row["adopted"]] == ["plain, balanced"]
+    # The pool is asked about once more; its labels, and the test texts, decide nothing.
+    hidden = Task(about.name, about.asked, about.labels, about.texts, about.truth.copy(),
+                  about.pool, about.dev, about.test)  # fmt: skip
+    hidden.truth[about.pool] = 0
+    assert studies.tuned(hidden, Weigher(right), (Balanced(),))["steps"] == result["steps"][:2]
 
 
 def test_bad_answers_are_wrong_answers(about):

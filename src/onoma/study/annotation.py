@@ -17,6 +17,7 @@ from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, 
 from onoma.language import LanguageModel
 from onoma.recommenders.language.base import ModelSpec, language_model
 from onoma.study.annotation_steps import (
+    Balanced,
     Examples,
     Job,
     Prompt,
@@ -57,8 +58,8 @@ def annotation(
         dev: texts that decide.
         test: texts that are reported.
         seed: of the texts, the draws and the predictor.
-        steps: what is tried, in order; default :class:`Structured`, :class:`Examples`,
-            :class:`Scores`.
+        steps: what is tried, in order; default :class:`Balanced`, :class:`Structured`,
+            :class:`Examples`, :class:`Scores`.
         tell: called with a line after each proposal.
 
     Returns:
@@ -73,7 +74,8 @@ def annotation(
     """
     if not tasks:
         raise OnomaError("no tasks", where="study annotation", fix="Give --data polarity:DATA")
-    steps = (Structured(), Examples(), Scores(seed=seed)) if steps is None else steps
+    if steps is None:
+        steps = (Balanced(), Structured(), Examples(), Scores(seed=seed))
     language = language_model(model)
     found = [
         tuned(task(spec, pool, dev, test, seed), language, steps, seed, tell) for spec in tasks

@@ -31,17 +31,20 @@ class Prompt:
         structured: as a JSON object; in plain words otherwise.
         shots: labelled examples, the nearest of the pool.
         scores: names of :data:`onoma.study.annotation_scores.SCORES` that are told.
+        balanced: the likelihoods of the labels are divided by what they are on average over the
+            pool, whose labels are not read.
     """
 
     structured: bool = False
     shots: int = 0
     scores: tuple[str, ...] = ()
+    balanced: bool = False
 
     def told(self) -> str:
         """In words."""
         parts = ["structured" if self.structured else "plain"]
         parts += [f"{self.shots} examples"] if self.shots else []
-        return ", ".join([*parts, *self.scores])
+        return ", ".join([*parts, *self.scores, *(["balanced"] if self.balanced else [])])
 
 
 @dataclass
@@ -55,16 +58,33 @@ class Job:
 
     task: Task
     language: LanguageModel
-    _said: dict[tuple[Prompt, int], int] = field(default_factory=dict)
+    _said: dict[tuple[Prompt, int], NDArray[np.float64] | None] = field(default_factory=dict)
     _tables: dict[str, list[Any]] = field(default_factory=dict)
 
     def labels(self, prompt: Prompt, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64[r], the likeliest label of each text; -1 for an answer of no use."""
-        lacking = [int(row) for row in rows if (prompt, int(row)) not in self._said]
-        found = self.language.each(lambda row: self._asked(prompt, row), lacking)
-        for row, label in zip(lacking, found, strict=True):
-            self._said[prompt, row] = -1 if isinstance(label, BadAnswer) else label
-        return np.array([self._said[prompt, int(row)] for row in rows], dtype=np.int64)
+        size = len(self.task.labels)
+        usual = np.ones(size)
+        if prompt.balanced:
+            known = [share for share in self._shares(prompt, self.task.pool) if share is not None]
+            # A label that is never likely is no likelier for being rare.
+            usual = np.maximum(np.mean(known, axis=0), 1e-3 / size) if known else usual
+        found = self._shares(prompt, rows)
+        return np.array(
+            [-1 if share is None else int((share / usual).argmax()) for share in found],
+            dtype=np.int64,
+        )
+
+    def _shares(self, prompt: Prompt, rows: NDArray[np.int64]) -> list[NDArray[np.float64] | None]:
+        """How likely each label of each text is; None for an answer of no use."""
+        asked = replace(prompt, balanced=False)  # which asks nothing else
+        lacking = [int(row) for row in rows if (asked, int(row)) not in self._said]
+        found = self.language.each(
+            lambda row: weighed(self.language, self.messages(asked, row), self.task.labels), lacking
+        )
+        for row, share in zip(lacking, found, strict=True):
+            self._said[asked, row] = None if isinstance(share, BadAnswer) else share
+        return [self._said[asked, int(row)] for row in rows]
 
     def f1(self, prompt: Prompt, rows: NDArray[np.int64]) -> float:
         """Weighted F1 of a prompt on some texts."""
@@ -94,10 +114,6 @@ class Job:
             text=_json(task.texts[row]), scores=_json(scores),
         ))  # fmt: skip
 
-    def _asked(self, prompt: Prompt, row: int) -> int:
-        shares = weighed(self.language, self.messages(prompt, row), self.task.labels)
-        return int(shares.argmax())
-
     @cached_property
     def _near(self) -> NDArray[np.int64]:
         """int64[n, p], rows of the pool by likeness to each text; a text is never its own."""
@@ -124,6 +140,20 @@ class Step(ABC):
         The first that validation prefers is adopted and the step is asked again, with it; a step
         that proposes nothing more is over. Only the pool and the validation texts may be read.
         """
+
+
+class Balanced(Step):
+    """Likelihoods in view of what a label's is on average, over texts whose labels are not read.
+
+    A small model says one label to nearly everything; the paper's has no need of this. After Zhou
+    et al., "Batch Calibration" (ICLR 2024).
+    """
+
+    name = "balanced"
+
+    def proposals(self, job: Job, adopted: Prompt) -> Iterator[Prompt]:
+        if not adopted.balanced:
+            yield replace(adopted, balanced=True)
 
 
 class Structured(Step):
