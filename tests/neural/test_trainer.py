@@ -85,3 +85,34 @@ def test_a_cut_checkpoint_is_one_clear_line(tmp_path):
     with pytest.raises(OnomaError, match="checkpoint.safetensors") as error:
         Checkpoint.load(path)
     assert "\n" not in str(error.value)
+
+
+class Slope:
+    """Fits one number to another by squared error."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def plan(self, seed, epoch):
+        return [0, 1, 2]
+
+    def loss(self, batch):
+        return (self.model.weight - 3.0).square().sum()
+
+    def validate(self):
+        return -float((self.model.weight - 3.0).square().sum())
+
+
+@pytest.mark.parametrize("left", [0.0, 1e6])
+def test_gradients_of_an_earlier_stage_do_not_count(left):
+    """Weights that rest now kept what they had last; the clipping is not to see it."""
+    from onoma.neural.noise import Noise
+    from onoma.neural.trainer import Trainer, TrainSettings
+
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(model.weight)
+    model.bias.requires_grad_(False)
+    model.bias.grad = torch.full_like(model.bias, left)
+    settings = TrainSettings(epochs=4, lr=0.1, weight_decay=0, clip=1.0, warmup=0, valid_every=1)
+    Trainer(settings, quiet=True).fit(model, Noise(), Slope(model))
+    assert float(model.weight.detach()) == pytest.approx(0.65, abs=1e-4)

@@ -106,6 +106,8 @@ class Trainer:
         """
         settings = self.settings
         optimiser = _adamw(model, settings)
+        # What rests in this stage may still hold gradients of the one before.
+        learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
         total = max(1, len(task.plan(self.seed, 0)) * settings.epochs)
         state = _State()
         judged = f"valid_{getattr(task, 'judged', 'ndcg@10')}"
@@ -147,7 +149,7 @@ class Trainer:
                             fix="Lower train.lr",
                         )
                     loss.backward()  # type: ignore[no-untyped-call]
-                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                    nn.utils.clip_grad_norm_(learnt, settings.clip)
                     optimiser.step()
                     state.step, state.batch = state.step + 1, index + 1
                     state.loss += value
