@@ -27,8 +27,8 @@ help:  ## this list
 demo: .venv/demo  ## train the flagship and the baselines on MovieLens and compare them
 	$(BIN)/onoma demo --out runs/demo
 
-test: .venv/dev  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/dev  ## all tests, on up to four cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/dev  ## style, types, order of the rooms
 	$(BIN)/ruff check .

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Tests side by side would fight for cores with threads of their own; before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import polars as pl
 import pytest
