@@ -14,6 +14,7 @@ is.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import socket
@@ -34,6 +35,9 @@ from onoma.dataset import Split
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe, packaged
 from onoma.recommenders.base import Requests
+from onoma.recommenders.bridged.soft import SoftRecommender
+from onoma.recommenders.registry import recommender
+from onoma.recommenders.tuned.tallrec import TALLRec
 from onoma.run import Run, asked, run
 
 LOCAL = "smollm2"
@@ -45,8 +49,20 @@ FILMS = "movielens-100k"
 
 
 def asking() -> list[str]:
-    """Packaged recipes in which a language model is named."""
-    return [name for name in packaged() if LOCAL in _words(Recipe.load(name).recommender)]
+    """Packaged recipes that ask a language model; those that train around its weights do not."""
+    named = {name: Recipe.load(name).recommender for name in packaged()}
+    return [
+        name
+        for name, settings in named.items()
+        if LOCAL in _words(settings) and not _around(settings["name"])
+    ]
+
+
+def _around(name: str) -> bool:
+    """Whether a recommender needs the weights themselves, which no service gives."""
+    return "torch_model" in Path(inspect.getfile(recommender(name))).read_text("utf-8") or (
+        issubclass(recommender(name), SoftRecommender | TALLRec)
+    )
 
 
 def _words(value: Any) -> set[str]:
