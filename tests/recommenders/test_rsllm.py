@@ -68,10 +68,10 @@ def test_the_target_stands_anywhere_and_no_draw_comes_again(fitted, small_split)
 def test_what_is_told(fitted):
     module = fitted.module
     both = module.prompt([1, 2], [3, 4])
-    assert both.codes == [-1, 1, -1, 2, -2, -1, 3, -1, 4] and len(both.spans) == 4
+    assert both.codes == [-1, 1, -1, 2, -1, 3, -1, 4, -2] and len(both.spans) == 4
     for item, begin, end in both.spans:
         assert both.pieces[begin:end] == module.titles[item] and both.pieces[end] is None
-    assert both.pieces[both.end] is None and both.pieces.count(None) == 9
+    assert both.end == len(both.pieces) - 1 and both.pieces.count(None) == 9
     module.begin("text")
     words = module.prompt([1, 2], [3, 4])
     assert not words.codes and words.end == -1 and len(words.spans) == 4
@@ -114,7 +114,7 @@ def test_a_title_weighs_what_the_model_says_and_writing_is_free(fitted):
 def test_targets_and_what_was_taken_are_no_negatives(fitted):
     module = fitted.module
     asked = [module.prompt([1, 2], [3, 4, 7]), module.prompt([5], [9, 3, 2])]
-    states = torch.randn(2, 99, module.width)
+    states = torch.randn(2, 200, module.width)
     with torch.no_grad():
         found = module._next(asked, [3, 3], states)  # the first took 2, of the second's pool
         tokens = torch.nn.functional.normalize(module.projected(torch.arange(12)), dim=1)

@@ -28,7 +28,7 @@ NOBODY = "A user {did} no {one} yet."
 ASK = "\nThe next {one} is one of these:"
 ANSWER = "\nThe next {one}:"
 END = "\n"
-_MARK, _END = -1, -2  # codes of what is learnt: what announces a behaviour token, a history's end
+_MARK, _END = -1, -2  # codes of what is learnt: what announces a behaviour token, a question's end
 _FIRST = TrainSettings(epochs=1, lr=1e-3, valid_every=1)
 
 
@@ -42,7 +42,7 @@ class RSLLMSettings(SoftSettings):
             control of the same length), or histories of behaviour tokens alone.
         marked: which items have a behaviour token.
         dealt: whether the SASRec's vectors are dealt out among the items: a control.
-        alpha: weight of the loss by which the state behind a history finds the target's token.
+        alpha: weight of the loss by which the state behind a question finds the target's token.
         beta: weight of the loss by which titles find their own tokens.
         temperature: of both.
         negatives: candidates beside the target in training.
@@ -73,7 +73,7 @@ class Asked:
         pieces: tokens, and None where a vector stands.
         codes: who stands there: an item, or a negative number for what is learnt.
         spans: item, first and last place (exclusive) of each title.
-        end: the place behind the history whose state speaks for it; -1 where there is none.
+        end: the place whose state finds the target's token; -1 where there is none.
     """
 
     history: Sequence[int]
@@ -100,7 +100,7 @@ class HybridPrompts(SoftModule):
 
     Attributes:
         projector: the map, of two layers.
-        marks: float32[2, width], learnt: what announces a behaviour token, and a history's end.
+        marks: float32[2, width], learnt: what announces a behaviour token, and a question's end.
         told: what is read at present.
         size: the mean length of the language model's own vectors, which behaviour tokens have too:
             others would be passed over, or drown the words.
@@ -133,14 +133,14 @@ class HybridPrompts(SoftModule):
         asked.pieces += self.tokens(HISTORY if len(history) else NOBODY)
         vectors = self.told != "text"
         self._list(asked, history, words=self.told != "ids", vectors=vectors)
-        if vectors:
-            asked.end = len(asked.pieces)
-            asked.put(_END)
         asked.pieces += self.tokens(ASK)
         # An answer is a title, so candidates always have theirs.
         marked = vectors and self.settings.marked == "all"
         self._list(asked, pool, words=True, vectors=marked)
         asked.pieces += self.tokens(ANSWER)
+        if vectors:
+            asked.end = len(asked.pieces)
+            asked.put(_END)
         return asked
 
     def _list(self, asked: Asked, items: Sequence[int], *, words: bool, vectors: bool) -> None:
@@ -179,7 +179,7 @@ class HybridPrompts(SoftModule):
             targets: n items.
 
         Returns:
-            The mean surprise at the tokens of the answers; how hard the state behind a history
+            The mean surprise at the tokens of the answers; how hard the state behind a question
             finds the target's behaviour token among those of all candidates of the batch; how hard
             the mean state of a title's tokens finds the item's own token among those of all items
             of the batch. The latter two are 0 where they do not count or words alone are read.
