@@ -14,7 +14,6 @@ is.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 import socket
@@ -35,9 +34,7 @@ from onoma.dataset import Split
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe, packaged
 from onoma.recommenders.base import Requests
-from onoma.recommenders.bridged.soft import SoftRecommender
 from onoma.recommenders.registry import recommender
-from onoma.recommenders.tuned.tallrec import TALLRec
 from onoma.run import Run, asked, run
 
 LOCAL = "smollm2"
@@ -54,15 +51,9 @@ def asking() -> list[str]:
     return [
         name
         for name, settings in named.items()
-        if LOCAL in _words(settings) and not _around(settings["name"])
+        if LOCAL in _words(settings)
+        and not getattr(recommender(settings["name"]), "around_weights", False)
     ]
-
-
-def _around(name: str) -> bool:
-    """Whether a recommender needs the weights themselves, which no service gives."""
-    return "torch_model" in Path(inspect.getfile(recommender(name))).read_text("utf-8") or (
-        issubclass(recommender(name), SoftRecommender | TALLRec)
-    )
 
 
 def _words(value: Any) -> set[str]:

@@ -154,6 +154,7 @@ def test_threads_wait_for_each_other(model):
 
 
 def test_the_process_stays_its_own(model, tiny_folder, capfd):
+    threads = threading.active_count()  # other tests of this process have some, too
     cut(lambda: model.complete(said("?"), decoding=Decoding(max_tokens=1)))
     caught = []
     before = signal.signal(signal.SIGINT, lambda *_: caught.append("Ctrl-C"))
@@ -174,7 +175,7 @@ def test_the_process_stays_its_own(model, tiny_folder, capfd):
     with pytest.raises(LanguageError, match="closed"):
         other.complete(said("?"))
     assert capfd.readouterr() == ("", "")
-    assert threading.active_count() < 20
+    assert threading.active_count() < threads + 20
 
 
 def test_files_that_are_none(tmp_path):

@@ -34,10 +34,17 @@ INSTEAD = {"flagship": {"name": "markov"}}
 
 
 def asking() -> list[str]:
-    """Packaged recipes in which the language model is named."""
+    """Packaged recipes that ask the language model; those that train around its weights do not."""
     from onoma.recipe import Recipe, packaged
+    from onoma.recommenders.registry import recommender
 
-    return [name for name in packaged() if LOCAL in _words(Recipe.load(name).recommender)]
+    named = {name: Recipe.load(name).recommender for name in packaged()}
+    return [
+        name
+        for name, settings in named.items()
+        if LOCAL in _words(settings)
+        and not getattr(recommender(settings["name"]), "around_weights", False)
+    ]
 
 
 def data_of(name: str) -> str:

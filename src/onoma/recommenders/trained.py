@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel
@@ -45,6 +45,8 @@ class TrainedRecommender(Recommender):
 
     module: TrainedModule
     settings: BaseModel
+    # Whether it trains around or inside the weights of a language model, which no service gives.
+    around_weights: ClassVar[bool] = False
 
     @property
     def judged_in(self) -> str:

@@ -197,6 +197,7 @@ class HLLM(TransformerRecommender):
     """
 
     name = "hllm"
+    around_weights = True
     settings: HLLMSettings
     module: HLLMModule
     _config: PreTrainedConfig

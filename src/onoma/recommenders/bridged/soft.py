@@ -238,6 +238,7 @@ class SoftRecommender(TrainedRecommender):
     settings: SoftSettings
     module: SoftModule
     sequence: SASRec
+    around_weights = True
 
     def __init__(
         self,

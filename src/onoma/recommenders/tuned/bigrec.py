@@ -120,6 +120,7 @@ class BIGRec(TrainedRecommender):
     """
 
     name = "bigrec"
+    around_weights = True
     modes = ("mixed", "written", "signal")
     batch: ClassVar[int] = 256
     settings: BigRecSettings

@@ -119,6 +119,7 @@ class TALLRec(TrainedRecommender):
     """
 
     name = "tallrec"
+    around_weights = True
     settings_type: ClassVar[type[JudgeSettings]] = JudgeSettings
     settings: JudgeSettings
     module: JudgeModule
