@@ -28,7 +28,7 @@ demo: .venv/demo  ## train the flagship and the baselines on MovieLens and compa
 	$(BIN)/onoma demo --out runs/demo
 
 test: .venv/dev  ## all tests, on up to four cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 check: .venv/dev  ## style, types, order of the rooms
 	$(BIN)/ruff check .
