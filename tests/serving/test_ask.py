@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,45 @@ def test_bm25_and_fusion_by_hand() -> None:
     assert best(np.array([0.5, 2, 0, 2], np.float32), 3).tolist() == [1, 3, 0]
     codes, scores = fuse([np.array([4, 2]), np.array([2])])
     assert codes == [2, 4] and scores[0] == pytest.approx(1 / 62 + 1 / 61)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("recommend", {"history": [TOY_STORY], "k": 3}),
+        ("recommend", {"history": [TOY_STORY], "k": 3.0, "explain": True, "context": {"x": 1}}),
+        ("recommend", {"user_id": "1", "filter": "categories = 'Comedy'", "diversity": 1}),
+        ("recommend", {"user_id": "1", "filter": "no such column = 1"}),
+        ("recommend", {"user_id": "1", "mode": "no-such"}),
+        ("recommend", {"k": "3"}),
+        ("recommend", {"k": True}),
+        ("recommend", {"history": ["\n"], "surprise": 1}),
+        ("recommend", []),
+        ("rank", {"items": [STAR_WARS, "?"], "history": [TOY_STORY]}),
+        ("rank", {"items": []}),
+        ("similar", {"item_id": TOY_STORY}),
+        ("similar", {"item_id": "no such item"}),
+        ("search", {"query": "star wars", "history": [TOY_STORY], "k": 4}),
+    ],
+)
+def test_the_short_way_says_what_the_long_way_says(
+    client: TestClient, path: str, body: object
+) -> None:
+    """A charset sends a request through the whole framework."""
+    short = client.post(f"/v1/{path}", json=body)
+    kind = {"Content-Type": "application/json; charset=utf-8"}
+    long = client.post(f"/v1/{path}", content=json.dumps(body), headers=kind)
+    assert short.status_code == long.status_code
+    assert short.headers["content-type"] == long.headers["content-type"]
+    told, wanted = short.json(), long.json()
+    told.pop("request_id", None), wanted.pop("request_id", None)
+    assert told == wanted
+
+
+def test_what_no_json_is_is_refused_on_either_way(client: TestClient) -> None:
+    for body in (b"", b"{", b'{"k": NaN}', b'{"history": ["\xff"]}', b'{"history": ["\\ud800"]}'):
+        said = set()
+        for kind in ("application/json", "application/json; charset=utf-8"):
+            got = client.post("/v1/recommend", content=body, headers={"Content-Type": kind})
+            said.add(got.status_code)
+        assert len(said) == 1 and said <= {400, 422}, body

@@ -148,7 +148,7 @@ def top_k(
         Ranking with ``items`` int32[n, k]; equal scores put the lower item code first.
     """
     scores = scores.float()
-    n, width = scores.shape
+    width = scores.shape[1]
     if items is not None:
         items = items.long()
         # Sorted by code, then a stable descending sort: ties and repeats are settled by code.
@@ -157,15 +157,8 @@ def top_k(
         scores = scores.masked_fill(items < 0, -torch.inf)
     largest = torch.finfo(torch.float32).max
     scores = scores.nan_to_num_(nan=-torch.inf, posinf=largest, neginf=-torch.inf)
-    if forbidden is not None and len(forbidden.values):
-        rows = torch.from_numpy(forbidden.rows())
-        codes = torch.from_numpy(np.asarray(forbidden.values, dtype=np.int64))
-        if items is None:
-            scores[rows, codes] = -torch.inf
-        else:
-            base = int(max(int(items.max()), int(codes.max()))) + 2
-            keys = torch.arange(n)[:, None] * base + items
-            scores[torch.isin(keys, rows * base + codes)] = -torch.inf
+    if forbidden is not None:
+        forbid(scores, forbidden, items)
     if items is not None:
         descending = torch.argsort(scores, dim=1, descending=True, stable=True)
         items, scores = items.gather(1, descending), scores.gather(1, descending)
@@ -180,6 +173,20 @@ def top_k(
         found = torch.nn.functional.pad(found, (0, short), value=-1)
         values = torch.nn.functional.pad(values, (0, short), value=-torch.inf)
     return Ranking(found.numpy().astype(np.int32), values.numpy().astype(np.float32))
+
+
+def forbid(scores: Tensor, forbidden: Ragged, items: Tensor | None = None) -> None:
+    """Set the scores of forbidden items to -inf, in place; see :func:`top_k`."""
+    if not len(forbidden.values):
+        return
+    rows = torch.from_numpy(forbidden.rows())
+    codes = torch.from_numpy(np.asarray(forbidden.values, dtype=np.int64))
+    if items is None:
+        scores[rows, codes] = -torch.inf
+        return
+    base = int(max(int(items.max()), int(codes.max()))) + 2
+    keys = torch.arange(len(scores))[:, None] * base + items
+    scores[torch.isin(keys, rows * base + codes)] = -torch.inf
 
 
 def _first_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +18,8 @@ from onoma.neural.batching import SequenceBatches
 from onoma.neural.blocks import Trunk
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task, TrainSettings
-from onoma.recommenders.base import Requests
+from onoma.recommenders.base import Ranking, Requests, forbid, top_k
+from onoma.recommenders.coarse import ROWS, Coarse
 from onoma.recommenders.inputs import Entry
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
@@ -120,6 +122,7 @@ class TransformerRecommender(TrainedRecommender):
     ) -> None:
         super().__init__(settings, train, seed, folder, quiet)
         self._table: Tensor | None = None
+        self._coarse: Coarse | None = None
 
     def _task(self, split: Split) -> Task:
         """What is trained on."""
@@ -127,7 +130,7 @@ class TransformerRecommender(TrainedRecommender):
 
     def forget(self) -> None:
         """Drop the item table."""
-        self._table = None
+        self._table = self._coarse = None
 
     @torch.no_grad()
     def last_states(self, history: Ragged, times: Ragged | None = None) -> Tensor:
@@ -170,12 +173,67 @@ class TransformerRecommender(TrainedRecommender):
                 self._table = self.module.table()
                 _, items = self.module.query(self._table[:1], self._table)
                 self._items = items.float().T.contiguous()
+                self._look_coarsely()
         return self._table
+
+    def _look_coarsely(self) -> None:
+        self._coarse = Coarse.of(self._items.T) if self._items.device.type == "cpu" else None
 
     @torch.no_grad()
     def score(self, requests: Requests) -> Tensor:
-        """float32[n, n_items]: :meth:`answer` to the last states."""
-        return self.answer(self.last_states(requests.history))
+        """float32[n, n_items]: :meth:`answer` to the states of the requests, and their lift."""
+        return self._lifted(self.states(requests), requests)
+
+    def states(self, requests: Requests) -> Tensor:
+        """float32[n, d]: the last states of the histories."""
+        return self.last_states(requests.history)
+
+    def lift(self, requests: Requests) -> sp.csr_array | None:
+        """float32[n, n_items] that is added to the answer of the states, if anything is."""
+        return None
+
+    def _lifted(self, states: Tensor, requests: Requests) -> Tensor:
+        scores, lift = self.answer(states), self.lift(requests)
+        if lift is not None:
+            scores.numpy()[np.repeat(np.arange(len(requests)), np.diff(lift.indptr)),
+                           lift.indices] += lift.data  # fmt: skip
+        return scores
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        self.item_table()
+        coarse = self._coarse
+        if coarse is not None and requests.candidates is None and len(requests) <= ROWS:
+            found = self._narrowed(coarse, requests, k)
+            if found is not None:
+                return found
+        return super()._recommend(requests, k, mode)
+
+    @torch.no_grad()
+    def _narrowed(self, coarse: Coarse, requests: Requests, k: int) -> Ranking | None:
+        """What ``score`` and ``top_k`` say, of the items that eight bits leave; None if many."""
+        query, _ = self.module.query(self.states(requests), self.item_table()[:0])
+        near, error = coarse.products(query)
+        lift = self.lift(requests)
+        more = None if lift is None else lift.toarray()
+        if more is not None:
+            near += torch.from_numpy(more)
+        forbid(near, requests.forbidden())
+        least = near.topk(min(k, near.shape[1]), dim=1).values[:, -1] - 2 * error
+        least = least.clamp(min=torch.finfo(torch.float32).min)  # what is forbidden is below
+        left = np.flatnonzero((near >= least[:, None]).numpy())
+        if len(left) > near.numel() // 8:
+            return None
+        rows, codes = np.divmod(left, near.shape[1])
+        _, vectors = self.module.query(query[:0], self.item_table()[torch.from_numpy(codes)])
+        exact = np.einsum("nd,nd->n", query.numpy()[rows], vectors.float().numpy())
+        if more is not None:
+            exact += more[rows, codes]
+        counts = np.bincount(rows, minlength=len(near))
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = np.full((len(near), counts.max(initial=1)), -1, dtype=np.int64)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        items[rows, place], scores[rows, place] = codes, exact
+        return top_k(torch.from_numpy(scores), k, items=torch.from_numpy(items))
 
     def answer(self, states: Tensor) -> Tensor:
         """float32[n, n_items]: the dense head's logits of float32[n, d] states."""
@@ -244,6 +302,7 @@ class TransformerRecommender(TrainedRecommender):
         more._table = torch.cat([table[:-1], rows.to(table), table[-1:]])
         _, new = module.query(rows[:1], rows)
         more._items = torch.cat([self._items, new.float().T.to(self._items)], dim=1)
+        more._look_coarsely()
         return more
 
 

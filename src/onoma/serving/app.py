@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from onoma import __version__
 from onoma.serving import ask, converse, manage, problems, tell
+from onoma.serving.express import Express
 from onoma.serving.guard import Guard
 from onoma.serving.options import Options
 from onoma.serving.service import Service
@@ -45,11 +46,13 @@ def create_app(options: Options) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    app.include_router(ask.routes(service))
+    asked = ask.routes(service)
+    app.include_router(asked)
     app.include_router(converse.routes(service))
     app.include_router(tell.routes(service))
     app.include_router(manage.routes(service))
     app.openapi = lambda: _document(app, options)  # type: ignore[method-assign]
+    app.add_middleware(Express, router=asked)
     app.add_middleware(Guard, options=options, keys=service.keys, metrics=service.metrics)
     if options.origins:
         app.add_middleware(

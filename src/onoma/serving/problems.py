@@ -41,6 +41,16 @@ def problem(
     return Response(orjson.dumps(document), status, dict(headers or {}), media_type=TYPE)
 
 
+def refusal(error: OnomaError | Overloaded) -> Response:
+    """What is said where a request is fine but cannot be answered."""
+    if isinstance(error, Overloaded):
+        return problem(503, "Too many requests wait.", headers={"Retry-After": "1"})
+    if isinstance(error, Unreachable):
+        return problem(503, str(error), headers={"Retry-After": "1"})
+    status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422
+    return problem(status, str(error))
+
+
 def documented(*more: int) -> dict[int | str, dict[str, Any]]:
     """What every operation may answer besides its result, for the OpenAPI document."""
     return {
@@ -75,19 +85,14 @@ def install(app: FastAPI) -> None:
             headers["Allow"] = ", ".join(_methods(app, request))
         return problem(error.status_code, str(error.detail), headers=headers)
 
-    async def bad_input(request: Request, error: Exception) -> Response:
-        if isinstance(error, Unreachable):
-            return problem(503, str(error), headers={"Retry-After": "1"})
-        status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422
-        return problem(status, str(error))
-
-    async def overloaded(request: Request, error: Exception) -> Response:
-        return problem(503, "Too many requests wait.", headers={"Retry-After": "1"})
+    async def known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OnomaError | Overloaded)
+        return refusal(error)
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(OnomaError, bad_input)
-    app.add_exception_handler(Overloaded, overloaded)
+    app.add_exception_handler(OnomaError, known)
+    app.add_exception_handler(Overloaded, known)
 
 
 def _methods(app: FastAPI, request: Request) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -240,18 +241,13 @@ class Flagship(NamedRecommender):
         self.seconds["walk"] = time.monotonic() - began
         return self
 
-    @torch.no_grad()
-    def score(self, requests: Requests) -> Tensor:
-        """float32[n, n_items]: the dense head's logits plus the weighted lift of the walk."""
-        return self._lifted(self.last_states(requests.history), requests)
-
-    def _lifted(self, states: Tensor, requests: Requests) -> Tensor:
-        scores = self._logits(states)
-        if self.walk is not None and self.weight:
-            lift = self.walk.lift(requests.history)
-            rows = np.repeat(np.arange(len(requests)), np.diff(lift.indptr))
-            scores.numpy()[rows, lift.indices] += np.float32(self.weight) * lift.data
-        return scores
+    def lift(self, requests: Requests) -> sp.csr_array | None:
+        """float32[n, n_items]: the weighted lift of the walk."""
+        if self.walk is None or not self.weight:
+            return None
+        found = self.walk.lift(requests.history)
+        found.data *= np.float32(self.weight)
+        return found
 
     def aside(self, history: Ragged, targets: NDArray[np.integer]) -> NDArray[np.float32]:
         """See :class:`onoma.recommenders.inputs.Aside`."""

@@ -104,10 +104,9 @@ class HSTU(IdRecommender):
     def _task(self, split: Split) -> Task:
         return _TimedItems(self, split)
 
-    @torch.no_grad()
-    def score(self, requests: Requests) -> Tensor:
-        """float32[n, n_items]: the dense head's logits of the last states."""
-        return self.answer(self.last_states(requests.history, requests.times))
+    def states(self, requests: Requests) -> Tensor:
+        """float32[n, d]: the last states of the histories, which read their times."""
+        return self.last_states(requests.history, requests.times)
 
     @torch.no_grad()
     def score_candidates(self, requests: Requests) -> Tensor:
