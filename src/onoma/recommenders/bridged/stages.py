@@ -19,6 +19,7 @@ from onoma.recommenders.tuning import validation_ndcg
 
 if TYPE_CHECKING:
     from onoma.recommenders.bridged.allmrec import ALLMRec
+    from onoma.recommenders.bridged.candidates import CandidateRecommender
 
 MIXES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # weights that validation chooses from
 
@@ -70,7 +71,7 @@ class Telling:
 
     judged = "hit@1"
 
-    def __init__(self, owner: ALLMRec, split: Split) -> None:
+    def __init__(self, owner: CandidateRecommender, split: Split) -> None:
         self.owner, settings = owner, owner.settings
         self.places = Places(split, settings.users, owner.seed, owner.module.names)
         self.cases = _spaced(split.valid, settings.checked)
