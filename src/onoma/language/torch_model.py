@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -26,13 +25,14 @@ from onoma.language.base import (
     Usage,
     Weights,
 )
+from onoma.language.folders import adapted, adapter_hash, folder_hash
+from onoma.language.masks import Mask, drawn
+from onoma.language.toolcalls import choice, with_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from onoma.language.tokentree import Row
-
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class TorchModel(LanguageModel):
@@ -179,9 +179,9 @@ class TorchModel(LanguageModel):
         is held to, beside ``{"answer": ...}``.
         """
         began = time.perf_counter()
-        wanted = _choice(tools) if tools and schema is None else schema
+        wanted = choice(tools) if tools and schema is None else schema
         if tools and schema is None:
-            messages = [*messages[:-1], _with_tools(messages[-1], tools)]
+            messages = [*messages[:-1], with_tools(messages[-1], tools)]
         written = _Written()
         with self._lock:
             for _ in self._write(self.render(messages), wanted, decoding, written):
@@ -250,7 +250,7 @@ class TorchModel(LanguageModel):
                 logits = self._row.logits(state[None])[0].cpu()
                 if mask is not None:
                     mask.hold(logits)
-                token = _drawn(logits, decoding.temperature, draw)
+                token = drawn(logits, decoding.temperature, draw)
                 out.tokens += 1
                 if token in self.ends or (mask is not None and mask.take(token)):
                     if token not in self.ends:
@@ -393,8 +393,8 @@ class TorchModel(LanguageModel):
         """How many tokens :meth:`_tokens` put in front of the text's own."""
         return len(tokens) - len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _mask(self, schema: Mapping[str, Any]) -> _Mask:
-        return _Mask(self._grammars, schema, self.identity)
+    def _mask(self, schema: Mapping[str, Any]) -> Mask:
+        return Mask(self._grammars, schema, self.identity)
 
     @cached_property
     def _grammars(self) -> Any:
@@ -427,138 +427,3 @@ class _Written:
     reused: int = 0
     tokens: int = 0
     cut: bool = True
-
-
-class _Mask:
-    """The tokens that a JSON schema allows next."""
-
-    def __init__(self, tokenizer: Any, schema: Mapping[str, Any], where: str) -> None:
-        import llguidance.torch
-        from llguidance import LLMatcher
-
-        self._fill = llguidance.torch.fill_next_token_bitmask
-        self._apply = llguidance.torch.apply_token_bitmask_inplace
-        # No white space that the schema does not need: small models love to write it for ever.
-        grammar = LLMatcher.grammar_from_json_schema(
-            json.dumps(schema), overrides={"whitespace_flexible": False}
-        )
-        self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
-        if self._matcher.is_error():
-            raise LanguageError(
-                f"the schema cannot be decoded under ({self._matcher.get_error()})", where=where
-            )
-        self._bits = llguidance.torch.allocate_token_bitmask(1, tokenizer.vocab_size)
-
-    def hold(self, logits: Any) -> None:
-        """Set the logits (float32[vocabulary]) of what is not allowed to -inf."""
-        self._fill(self._matcher, self._bits)
-        self._apply(logits, self._bits)
-
-    def take(self, token: int) -> bool:
-        """Go on after a token; True when nothing may follow it."""
-        self._matcher.consume_token(token)
-        return bool(self._matcher.is_stopped())
-
-
-def _drawn(logits: Any, temperature: float, draw: Any) -> int:
-    import torch
-
-    if temperature == 0:
-        return int(logits.argmax())
-    chances = torch.softmax(logits / temperature, dim=-1)
-    return int(torch.multinomial(chances, 1, generator=draw))
-
-
-def _choice(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The schema of a tool call or an answer in words."""
-
-    def one(properties: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        }
-
-    calls = [
-        one(
-            {
-                "tool": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters", {"type": "object"}),
-            }
-        )
-        for tool in tools
-    ]
-    return {"anyOf": [*calls, one({"answer": {"type": "string"}})]}
-
-
-def _with_tools(message: Message, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    lines = [
-        f"- {tool['function']['name']}: {tool['function'].get('description', '')} "
-        f"{json.dumps(tool['function'].get('parameters', {}))}"
-        for tool in tools
-    ]
-    asked = (
-        f"{message.get('content') or ''}\n\nTools:\n" + "\n".join(lines) + "\n\n"
-        'Answer with JSON: {"tool": NAME, "arguments": {...}} to use one, or {"answer": TEXT}.'
-    )
-    return {**message, "content": asked}
-
-
-def folder_hash(folder: Path) -> str:
-    """Sixteen hex digits over what a model folder holds: configuration, tokenizer, weights.
-
-    Of weights the size and the last mebibyte are read: a training step changes all of them.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        digest.update(path.name.encode() + path.read_bytes())
-    for pattern in _WEIGHTS:
-        for path in sorted(folder.glob(pattern)):
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            with path.open("rb") as handle:
-                handle.seek(-min(path.stat().st_size, 1 << 20), 2)
-                digest.update(handle.read())
-    return digest.hexdigest()[:16]
-
-
-def adapter_hash(folder: Path) -> str:
-    """Sixteen hex digits over an adapter's configuration and weights.
-
-    Raises:
-        LanguageError: the folder holds none.
-    """
-    digest = hashlib.sha256()
-    try:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            digest.update((folder / name).read_bytes())
-    except OSError:
-        raise LanguageError(
-            "no adapter (adapter_config.json and adapter_model.safetensors)", where=str(folder)
-        ) from None
-    return digest.hexdigest()[:16]
-
-
-def adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """A model with the low-rank updates of a folder added to its weights.
-
-    Raises:
-        LanguageError: they are damaged or of another model, or peft is not installed.
-    """
-    try:
-        from peft import PeftModel
-        from safetensors import safe_open
-    except ImportError as error:
-        raise LanguageError("an adapter needs peft", fix="pip install 'onoma[llm]'") from error
-    try:
-        model = PeftModel.from_pretrained(network, str(folder))
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as handle:
-            given = set(handle.keys())
-        placed = {name.replace(".default", "") for name, _ in model.named_parameters()}
-        if stray := sorted(given - placed):  # peft only warns of these
-            raise ValueError(f"no place for {stray[0]}")
-        merged: PreTrainedModel = model.merge_and_unload()
-    except Exception as error:  # peft and safetensors raise errors of many kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise LanguageError(f"the adapter does not fit ({first})", where=str(folder)) from error
-    return merged
