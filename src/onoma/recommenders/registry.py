@@ -39,6 +39,7 @@ RECOMMENDERS = {
     "cnn": "onoma.recommenders.sequential.cnn:CNN",
     "cape": "onoma.recommenders.sequential.cape:CAPE",
     "rearec": "onoma.recommenders.sequential.rearec:ReaRec",
+    "meta-prod2vec": "onoma.recommenders.sequential.metaprod2vec:MetaProd2Vec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
     "p5": "onoma.recommenders.text.p5:P5",
