@@ -29,6 +29,7 @@ RECOMMENDERS = {
     "pad": "onoma.recommenders.bridged.pad:PAD",
     "llm-srec": "onoma.recommenders.bridged.llmsrec:LLMSRec",
     "a-llmrec": "onoma.recommenders.bridged.allmrec:ALLMRec",
+    "ilm": "onoma.recommenders.bridged.ilm:ILM",
     "hllm": "onoma.recommenders.bridged.hllm:HLLM",
     "bigrec": "onoma.recommenders.tuned.bigrec:BIGRec",
     "lmrec": "onoma.recommenders.tuned.lmrec:LMRec",

@@ -209,6 +209,13 @@ class Places:
         out[missing] = -1
         return out
 
+    def took(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """bool[n, m], whether each of int[n] users has each of int[m] items in training."""
+        keys = np.asarray(users, dtype=np.int64)[:, None] * self.n_items + items
+        found = np.searchsorted(self._taken, keys).clip(max=max(len(self._taken) - 1, 0))
+        took: NDArray[np.bool_] = self._taken[found] == keys
+        return took
+
     def before(self, drawn: Drawn, last: int) -> tuple[Ragged, Ragged]:
         """The last items before each place, and their times."""
         begins = self.train.offsets[drawn.users]
