@@ -58,6 +58,7 @@ RECOMMENDERS = {
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",
     "din": "onoma.recommenders.ranking.din:DIN",
+    "dare": "onoma.recommenders.ranking.dare:DARE",
     "llmcf": "onoma.recommenders.ranking.llmcf:LLMCF",
     "keywords-llm": "onoma.recommenders.language.keywords:KeywordRanker",
     "profile-llm": "onoma.recommenders.language.profile:ProfileRanker",

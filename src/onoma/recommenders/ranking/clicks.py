@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from onoma.dataset import Cases, Ragged, Split
 from onoma.neural.batching import PrefixBatches
 from onoma.neural.device import device
+from onoma.neural.noise import Dropout, Noise
 from onoma.neural.trainer import Task, TrainSettings
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
@@ -24,6 +25,7 @@ from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 _PAIRS = 4096  # scored at a time
 _STRANGERS = 0.1  # share of training pairs whose user is not told
 _SEED = 0  # of the negatives that validation and test are asked about
+_HEAD = (200, 80)
 
 
 class ClickSettings(BaseModel):
@@ -88,6 +90,15 @@ class ClickModule(TrainedModule):
     def loss(self, pairs: Pairs, labels: Tensor) -> Tensor:
         """Mean binary cross-entropy against float32[m] labels."""
         return nn.functional.binary_cross_entropy_with_logits(self.logits(pairs), labels)
+
+
+def head(inputs: int, dropout: float, noise: Noise) -> nn.Sequential:
+    """Layers of 200 and 80 with PReLU and dropout, then one logit."""
+    layers: list[nn.Module] = []
+    for units in _HEAD:
+        layers += [nn.Linear(inputs, units), nn.PReLU(), Dropout(dropout, noise)]
+        inputs = units
+    return nn.Sequential(*layers, nn.Linear(inputs, 1))
 
 
 class ClickRanker(TrainedRecommender):

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onoma.dataset import Dataset, Split
-from onoma.neural.noise import Dropout, Noise
+from onoma.neural.noise import Noise
 from onoma.recommenders.ranking.clicks import (
     ClickModule,
     ClickRanker,
     ClickSettings,
     Pairs,
     attributes,
+    head,
 )
 
 _START = 0.05  # standard deviation of fresh embeddings
 _ATTENTION = 36
-_HEAD = (200, 80)
 
 
 class DINModule(ClickModule):
@@ -53,14 +53,7 @@ class DINModule(ClickModule):
         self.attend = nn.Sequential(
             nn.Linear(4 * width, _ATTENTION), nn.PReLU(), nn.Linear(_ATTENTION, 1)
         )
-        layers: list[nn.Module] = []
-        before = 3 * width + more
-        for units in _HEAD:
-            layers += [
-                nn.Linear(before, units), nn.PReLU(), Dropout(settings.dropout, self.noise)
-            ]  # fmt: skip
-            before = units
-        self.head = nn.Sequential(*layers, nn.Linear(before, 1))
+        self.head = head(3 * width + more, settings.dropout, self.noise)
 
     def table(self) -> Tensor:
         """float32[n_items + 1, d]: id, category and brand, added up; the last row pads."""
