@@ -9,6 +9,7 @@ import pytest
 import torch
 from conformance import Conformance
 
+from onoma.dataset import Ragged
 from onoma.errors import OnomaError
 from onoma.neural.noise import Noise
 from onoma.neural.qformer import QueryTransformer
@@ -243,7 +244,7 @@ def test_the_language_model_reads_the_vectors(small_split):
     module.meet()
     before = model.told_apart()
     assert abs(before["others"] - before["own"]) < 0.1
-    every = [one for epoch in range(30) for one in task.plan(0, epoch)]
+    every = [one for epoch in range(20) for one in task.plan(0, epoch)]
     trained(module, [lambda one=one: task.spoken(one) for one in every])
     after = model.told_apart()
     assert after["own"] < before["own"] and after["others"] > after["own"] + 0.12
@@ -296,6 +297,13 @@ def test_a_broken_off_run_ends_with_the_same_bits(small_split, tmp_path, monkeyp
     for name, value in whole.module.state_dict().items():
         assert torch.equal(value, resumed.module.state_dict()[name]), name
     assert not list((tmp_path / "broken" / "represent").glob("*.safetensors"))
+
+
+def test_users_with_a_single_item_leave_nothing_to_learn(small_split):
+    short = Ragged.from_rows([row[:1] for row in map(small_split.train.__getitem__, range(9))])
+    nothing = np.full(len(short.values), -1, dtype=np.int64)
+    one = Representing(built(small_split), replace(small_split, train=short, train_times=nothing))
+    assert one.plan(0, 0) == []
 
 
 def test_bad_settings_are_told():

@@ -95,10 +95,14 @@ class ILMSettings(CandidateSettings):
     @model_validator(mode="after")
     def _possible(self) -> ILMSettings:
         if self.width % self.heads:
-            raise OnomaError(f"width {self.width} is no multiple of {self.heads} heads")
+            raise OnomaError(
+                f"width {self.width} is no multiple of {self.heads} heads", where="recipe"
+            )
         losses = (self.contrast, self.matching, self.telling, self.beside, self.taking)
         if self.bridge == "aligned" and not any(losses):
-            raise OnomaError("an aligned bridge has no loss", fix="Set bridge to fresh")
+            raise OnomaError(
+                "an aligned bridge has no loss", where="recipe", fix="Set bridge to fresh"
+            )
         return self
 
 

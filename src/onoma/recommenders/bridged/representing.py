@@ -198,7 +198,7 @@ class Representing:
         drawn = self.places.plan(seed, epoch, size, 0)
         rng = np.random.default_rng([seed, epoch, 1])
         turns = -(-len(drawn) * size // max(len(self.warm), 1))
-        items = np.concatenate([rng.permutation(self.warm) for _ in range(turns)])
+        items = np.concatenate([self.warm[:0], *(rng.permutation(self.warm) for _ in range(turns))])
         out = []
         for number, one in enumerate(drawn):
             before = (rng.random(len(one.users)) * one.ends).astype(np.int64)
