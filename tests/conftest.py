@@ -10,8 +10,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, settings
 
 from onoma.dataset import Dataset, Split, split
+
+# No test fails because the machine has other work.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 ODD_IDS = [
     "naïve ☕",
