@@ -394,8 +394,9 @@ def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
 
 
 def families(model: Recommender, parts: Split) -> dict[str, Any]:
-    """The figures of every family of tasks and of its names, and of clicks, where there are any."""
+    """What only some models have: families of tasks, names, clicks, lists of several modes."""
     from onoma.recommenders.ranking.clicks import ClickRanker
+    from onoma.recommenders.retrieval.knnembed import KNNEmbed
     from onoma.recommenders.retrieval.recgpt import RecGPT
     from onoma.recommenders.text.base import TextRecommender
 
@@ -403,6 +404,11 @@ def families(model: Recommender, parts: Split) -> dict[str, Any]:
         from onoma.evaluation.blend import blend_figures
 
         return {"blend": blend_figures(model, parts)}
+    if isinstance(model, KNNEmbed):
+        from onoma.evaluation.alike import alike
+        from onoma.evaluation.candidates import sampled
+
+        return {"alike": alike(model, sampled(parts.test, 2000))}
     if isinstance(model, ClickRanker):
         asked = {"valid": parts.valid, "test": parts.test}
         return {"clicks": {name: model.click_figures(cases) for name, cases in asked.items()}}

@@ -54,6 +54,7 @@ RECOMMENDERS = {
     "tallrec": "onoma.recommenders.tuned.tallrec:TALLRec",
     "mender": "onoma.recommenders.text.mender:Mender",
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
+    "knn-embed": "onoma.recommenders.retrieval.knnembed:KNNEmbed",
     "keywords": "onoma.recommenders.retrieval.keywords:Keywords",
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",
