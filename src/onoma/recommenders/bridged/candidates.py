@@ -212,19 +212,18 @@ class CandidateRecommender(SoftRecommender):
         states = self.states(requests.history)
         out = []
         for row in range(len(requests)):
-            pool = order[row]
-            given = None if requests.candidates is None else requests.candidates[row]
-            if given is not None:
-                pool = pool[np.isin(pool, given)]
-            pool = pool[~np.isin(pool, forbidden[row])][: self.settings.shortlist]
+            history = requests.history[row][-longest:].tolist()
+            pool = pooled(
+                requests,
+                row,
+                forbidden[row],
+                history,
+                order[row],
+                self.settings.shortlist,
+                self.seed,
+            )
             if not len(pool):
                 continue
-            history = requests.history[row][-longest:].tolist()
-            if given is not None and requests.as_told:
-                kept = given[np.isin(given, pool)].astype(np.int64)
-                pool = kept[np.sort(np.unique(kept, return_index=True)[1])]
-            else:
-                pool = self._drawn(history, pool)
             key = (tuple(history), tuple(pool.tolist()))
             if key not in self._known:
                 if len(self._known) >= _KEPT:
@@ -234,9 +233,35 @@ class CandidateRecommender(SoftRecommender):
             out.append((row, pool, self._known[key]))
         return out
 
-    def _drawn(self, history: list[int], pool: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The candidates in an order that depends on what is asked, never on a batch."""
-        pool = np.sort(pool)
-        key = f"{self.seed} {history} {pool.tolist()}"
-        draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-        return pool[np.random.default_rng(draw).permutation(len(pool))]
+
+def pooled(
+    requests: Requests,
+    row: int,
+    forbidden: NDArray[np.integer],
+    history: list[int],
+    order: NDArray[np.int64],
+    shortlist: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """int64[c], what a language model is asked about in one row of the requests.
+
+    Args:
+        requests: whose candidates hold, in the order told or in any.
+        row: of the requests.
+        forbidden: item codes that may not be answered there.
+        history: its items that are read.
+        order: int64[n_items], the catalogue, best first; the first ``shortlist`` that may be
+            answered are taken.
+        shortlist: the most that are asked about.
+        seed: of their order where none is told; it depends on what is asked, never on a batch.
+    """
+    given = None if requests.candidates is None else requests.candidates[row]
+    pool = order if given is None else order[np.isin(order, given)]
+    pool = pool[~np.isin(pool, forbidden)][:shortlist]
+    if given is not None and requests.as_told:
+        kept = given[np.isin(given, pool)].astype(np.int64)
+        return kept[np.sort(np.unique(kept, return_index=True)[1])]
+    pool = np.sort(pool)
+    key = f"{seed} {history} {pool.tolist()}"
+    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    return pool[np.random.default_rng(draw).permutation(len(pool))]

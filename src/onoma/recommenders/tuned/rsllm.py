@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from onoma.encoding.shuffled import deal
 from onoma.neural.device import device
 from onoma.neural.trainer import Task, Trainer
 from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.bridged.candidates import pooled
 from onoma.recommenders.bridged.soft import SoftRecommender
 from onoma.recommenders.sequential.sasrec import SASRec
 from onoma.recommenders.tuned.hybrid import HybridPrompts, RSLLMSettings
@@ -184,35 +184,27 @@ class RSLLM(SoftRecommender):
         forbidden = requests.forbidden()
         out: list[Judged] = []
         for row in range(len(requests)):
-            pool = order[row]
-            given = None if requests.candidates is None else requests.candidates[row]
-            if given is not None:
-                pool = pool[np.isin(pool, given)]
-            pool = pool[~np.isin(pool, forbidden[row])][: self.settings.shortlist]
+            history = requests.history[row][-self.settings.history :].tolist()
+            pool = pooled(
+                requests,
+                row,
+                forbidden[row],
+                history,
+                order[row],
+                self.settings.shortlist,
+                self.seed,
+            )
             if not len(pool):
                 continue
-            history = requests.history[row][-self.settings.history :].tolist()
-            if given is not None and requests.as_told:
-                kept = given[np.isin(given, pool)].astype(np.int64)
-                pool = kept[np.sort(np.unique(kept, return_index=True)[1])]
-            else:
-                pool = self._drawn(history, pool)
             key = (tuple(history), tuple(pool.tolist()))
             if key not in self._known:
                 if len(self._known) >= _KEPT:
                     self._known = {}
                 self._known[key] = said = self.module.weigh(history, key[1], write=write)
-                if write and given is not None:
+                if write and requests.candidates is not None:
                     self._asked, self._valid = self._asked + 1, self._valid + (said[1] >= 0)
             out.append((row, pool, *self._known[key]))
         return out
-
-    def _drawn(self, history: list[int], pool: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The candidates in an order that depends on what is asked, never on a batch."""
-        pool = np.sort(pool)
-        key = f"{self.seed} {history} {pool.tolist()}"
-        draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-        return pool[np.random.default_rng(draw).permutation(len(pool))]
 
     def language_report(self) -> dict[str, Any]:
         """Of the different questions with candidates so far: how often the written title is theirs.
