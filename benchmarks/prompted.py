@@ -118,8 +118,13 @@ def row(done: Run, found: np.ndarray, n_items: int, before: dict[str, float]) ->
     metrics = done.metrics
     told = metrics.get("language", {})
     answers = told.get("answers", {})
-    usage = {key: value - before.get(key, 0) for key, value in told.get("usage", {}).items()}
-    before |= told.get("usage", {})  # a process has one meter a model, for all its recipes
+    usage = told.get("usage", {})
+    if hasattr(done.recommender, "languages"):
+        # A process has one meter a model, for all recipes that ask it while they recommend; what
+        # writes texts before it is fitted counts those.
+        counted = usage
+        usage = {key: value - before.get(key, 0) for key, value in counted.items()}
+        before |= counted
     key = next(k for k in ("ndcg@10", "ndcg@5", "ndcg@3", "ndcg@1") if k in metrics["test"])
     return {
         "cases": metrics["test"]["cases"],
