@@ -396,6 +396,7 @@ def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
 def families(model: Recommender, parts: Split) -> dict[str, Any]:
     """What only some models have: families of tasks, names, clicks, lists of several modes."""
     from onoma.recommenders.ranking.clicks import ClickRanker
+    from onoma.recommenders.ranking.onepiece import OnePiece
     from onoma.recommenders.retrieval.knnembed import KNNEmbed
     from onoma.recommenders.retrieval.recgpt import RecGPT
     from onoma.recommenders.text.base import TextRecommender
@@ -412,6 +413,9 @@ def families(model: Recommender, parts: Split) -> dict[str, Any]:
     if isinstance(model, ClickRanker):
         asked = {"valid": parts.valid, "test": parts.test}
         return {"clicks": {name: model.click_figures(cases) for name, cases in asked.items()}}
+    if isinstance(model, OnePiece):
+        asked = ("valid", "test")
+        return {"feedback": {name: model.feedback_figures(parts, name) for name in asked}}
     if not isinstance(model, TextRecommender):
         return {}
     from onoma.evaluation.families import family_figures, name_figures
