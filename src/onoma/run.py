@@ -411,8 +411,7 @@ def families(model: Recommender, parts: Split) -> dict[str, Any]:
 
         return {"alike": alike(model, sampled(parts.test, 2000))}
     if isinstance(model, ClickRanker):
-        asked = {"valid": parts.valid, "test": parts.test}
-        return {"clicks": {name: model.click_figures(cases) for name, cases in asked.items()}}
+        return {"clicks": model.figures(parts)}
     if isinstance(model, OnePiece):
         asked = ("valid", "test")
         return {"feedback": {name: model.feedback_figures(parts, name) for name in asked}}

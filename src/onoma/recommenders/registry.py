@@ -60,6 +60,7 @@ RECOMMENDERS = {
     "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",
     "din": "onoma.recommenders.ranking.din:DIN",
     "dare": "onoma.recommenders.ranking.dare:DARE",
+    "fintrec": "onoma.recommenders.ranking.fintrec:FinTRec",
     "onepiece": "onoma.recommenders.ranking.onepiece:OnePiece",
     "llmcf": "onoma.recommenders.ranking.llmcf:LLMCF",
     "keywords-llm": "onoma.recommenders.language.keywords:KeywordRanker",

@@ -190,6 +190,10 @@ class ClickRanker(TrainedRecommender):
         ]
         return torch.cat(parts) if parts else torch.zeros(0)
 
+    def figures(self, split: Split) -> dict[str, dict[str, float]]:
+        """What the report shows of validation and test, see :meth:`click_figures`."""
+        return {"valid": self.click_figures(split.valid), "test": self.click_figures(split.test)}
+
     def click_figures(self, cases: Cases) -> dict[str, float]:
         """AUC and log-loss over the first target of every case and one item its user never took.
 
@@ -207,7 +211,8 @@ class ClickRanker(TrainedRecommender):
         others = negatives(cases, self.module.n_items)
         targets = cases.targets.values[cases.targets.offsets[:-1]].astype(np.int64)
         items = torch.from_numpy(np.stack([targets, others], axis=1))
-        found = self._scored(Requests(cases.history, cases.users), items).double().numpy()
+        asked = Requests(cases.history, cases.users, times=cases.times, liked=cases.liked)
+        found = self._scored(asked, items).double().numpy()
         labels = np.tile([1.0, 0.0], len(found))
         return {
             "auc": auc(found.reshape(-1), labels > 0),

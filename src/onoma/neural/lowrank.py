@@ -1,0 +1,79 @@
+"""Low-rank updates of any module's matrices, which leave the matrices as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class LowRank(nn.Module):
+    """A matrix and an update of it (Hu et al., LoRA, ICLR 2022).
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        rank: of the update, which begins as 0.
+        scale: what it counts.
+    """
+
+    def __init__(self, rows: int, columns: int, rank: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.down = nn.Parameter(torch.empty(rank, columns))
+        self.up = nn.Parameter(torch.zeros(rows, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """float32[rows, columns]."""
+        return weight + self.scale * (self.up @ self.down)
+
+
+def adapt(
+    module: nn.Module, rank: int, *, scale: float = 1.0, free: Collection[str] = ()
+) -> tuple[int, int]:
+    """Freeze a module, give every linear layer an update, and free what is named, in place.
+
+    Args:
+        module: whose layers are found by their type.
+        rank: of the updates.
+        scale: what they count.
+        free: parameters that go on learning, by the beginning of their name.
+
+    Returns:
+        How many numbers are trained, and how many the module had.
+
+    Raises:
+        ValueError: a rank below 1, a name that no parameter has, or updates that are there already.
+    """
+    if rank < 1:
+        raise ValueError(f"rank is {rank}; it must be at least 1")
+    names = [name for name, _ in module.named_parameters()]
+    for wanted in free:
+        if not any(name.startswith(wanted) for name in names):
+            raise ValueError(f"no parameter is called {wanted!r}")
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    if any(parametrize.is_parametrized(layer) for layer in layers):
+        raise ValueError("the module has updates already")
+    whole = sum(value.numel() for value in module.parameters())
+    for name, value in module.named_parameters():
+        value.requires_grad_(any(name.startswith(wanted) for wanted in free))
+    for layer in layers:
+        rows, columns = layer.weight.shape
+        if rank < min(rows, columns):
+            update = LowRank(rows, columns, rank, scale).to(layer.weight.device)
+            parametrize.register_parametrization(layer, "weight", update)
+        else:  # as small as its update
+            layer.weight.requires_grad_()
+    trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    return trained, whole
+
+
+def merged(module: nn.Module) -> None:
+    """Write the updates into the matrices, in place; what the module says stays the same."""
+    for part in list(module.modules()):
+        if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight")
