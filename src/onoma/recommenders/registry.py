@@ -55,6 +55,7 @@ RECOMMENDERS = {
     "mender": "onoma.recommenders.text.mender:Mender",
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
     "knn-embed": "onoma.recommenders.retrieval.knnembed:KNNEmbed",
+    "grank": "onoma.recommenders.retrieval.grank:GRank",
     "keywords": "onoma.recommenders.retrieval.keywords:Keywords",
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",

@@ -1,0 +1,138 @@
+"""Tokens beside a sequence: each reads the sequence and itself, and the sequence reads none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from onoma.neural.blocks import CausalBlock, SequenceEncoder
+from onoma.neural.noise import Noise
+
+
+class Kept(NamedTuple):
+    """What one layer keeps of a sequence for the tokens beside it.
+
+    Attributes:
+        keys: float[b, heads, l, c].
+        values: float[b, heads, l, c].
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def take(self, rows: Tensor) -> Kept:
+        """Those of int64[a] rows."""
+        return Kept(self.keys[rows], self.values[rows])
+
+
+class HostBlock(CausalBlock):
+    """A causal block whose keys and values tokens beside the sequence may read."""
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, n, _ = x.shape
+        parts = self.qkv(self.before_attention(x)).view(b, n, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _close(self, x: Tensor, seen: Tensor) -> Tensor:
+        b, n, width = x.shape
+        return self._feed(x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, n, width))))
+
+    def keep(self, x: Tensor) -> Kept:
+        """The keys and values of float[b, l, width]."""
+        _, k, v = self._split(x)
+        return Kept(k, v)
+
+    def host(self, x: Tensor) -> tuple[Tensor, Kept]:
+        """What ``forward`` gives for float[b, l, width], and the keys and values on the way."""
+        q, k, v = self._split(x)
+        return self._close(x, self.attend(q, k, v, None)), Kept(k, v)
+
+    def beside(self, tokens: Tensor, kept: Kept, seen: Tensor) -> Tensor:
+        """Tokens through the block.
+
+        Their attention has two parts, token to sequence and token to itself, under one softmax;
+        token to token is never computed, so the work grows with l n and not with (l + n) squared.
+
+        Args:
+            tokens: float[b, n, width].
+            kept: of the sequences.
+            seen: bool, broadcast to [b, n, l]: the places that each token reads.
+
+        Returns:
+            float[b, n, width].
+        """
+        q, own_k, own_v = self._split(tokens)
+        scale = q.shape[3] ** -0.5
+        among = (q @ kept.keys.transpose(2, 3)).float() * scale
+        own = (q.float() * own_k.float()).sum(3, keepdim=True) * scale
+        among = among.masked_fill(~seen.unsqueeze(-3), -torch.inf)
+        weights = torch.cat([among, own], dim=3).softmax(3).to(q.dtype)
+        mixed = weights[..., :-1] @ kept.values + weights[..., -1:] * own_v
+        return self._close(tokens, mixed)
+
+
+class Host(SequenceEncoder):
+    """Causal blocks over a sequence, which tokens beside it go through as well.
+
+    A token that stands behind place t sees the places up to t and itself, as the last of a longer
+    sequence would; any number of them cost the sequence one pass. Without blocks tokens see
+    nothing but themselves.
+
+    Args:
+        width: model width d.
+        blocks: number of blocks, may be 0.
+        heads: attention heads.
+        length: longest sequence.
+        dropout: rate inside the blocks.
+        input_dropout: rate on what enters.
+        noise: the model's randomness.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        length: int,
+        dropout: float,
+        input_dropout: float,
+        noise: Noise,
+    ) -> None:
+        # One place more than a sequence has: a token stands behind it.
+        super().__init__(
+            width, blocks, heads, length + 1, dropout, input_dropout, noise, block=HostBlock
+        )
+
+    def keep(self, vectors: Tensor) -> list[Kept]:
+        """What every block keeps of float[b, l, d] vectors, left aligned."""
+        kept: list[Kept] = []
+        if not self.blocks:
+            return kept
+        x = self.enter(vectors)
+        *before, final = (cast(HostBlock, block) for block in self.blocks)
+        for block in before:
+            x, found = block.host(x)
+            kept.append(found)
+        return [*kept, final.keep(x)]
+
+    def beside(self, tokens: Tensor, kept: list[Kept], seen: Tensor, places: Tensor) -> Tensor:
+        """Tokens through all blocks.
+
+        Args:
+            tokens: float[b, n, d].
+            kept: of b sequences, from :meth:`keep`.
+            seen: bool, broadcast to [b, n, l].
+            places: int64, broadcast to [b, n]: where each token stands, from 0.
+
+        Returns:
+            float[b, n, d] states.
+        """
+        assert self.positions is not None
+        x = self.input_dropout(tokens + self.positions[places])
+        for block, found in zip(self.blocks, kept, strict=True):
+            x = cast(HostBlock, block).beside(x, found, seen)
+        out: Tensor = self.norm(x)
+        return out
