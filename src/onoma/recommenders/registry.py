@@ -40,6 +40,7 @@ RECOMMENDERS = {
     "cnn": "onoma.recommenders.sequential.cnn:CNN",
     "cape": "onoma.recommenders.sequential.cape:CAPE",
     "rearec": "onoma.recommenders.sequential.rearec:ReaRec",
+    "consrec": "onoma.recommenders.sequential.consrec:ConsRec",
     "meta-prod2vec": "onoma.recommenders.sequential.metaprod2vec:MetaProd2Vec",
     "packed": "onoma.recommenders.generative.packed:Packed",
     "tiger": "onoma.recommenders.generative.tiger:Tiger",
