@@ -57,6 +57,7 @@ RECOMMENDERS = {
     "recsysllm": "onoma.recommenders.text.recsysllm:RecSysLLM",
     "knn-embed": "onoma.recommenders.retrieval.knnembed:KNNEmbed",
     "grank": "onoma.recommenders.retrieval.grank:GRank",
+    "corr": "onoma.recommenders.retrieval.corr:CoRR",
     "keywords": "onoma.recommenders.retrieval.keywords:Keywords",
     "keyword-overlap": "onoma.recommenders.retrieval.keywords:KeywordOverlap",
     "recgpt": "onoma.recommenders.retrieval.recgpt:RecGPT",
