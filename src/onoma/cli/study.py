@@ -310,6 +310,7 @@ def collapse(
 app.command(epilog=study_bridged.ORDER)(study_bridged.order)
 app.command(epilog=study_bridged.THIRDS)(study_bridged.thirds)
 app.command(epilog=study_clicks.DECOUPLING)(study_clicks.decoupling)
+app.command(epilog=study_clicks.PLACEMENTS)(study_clicks.placements)
 app.command(epilog=study_noise.DENOISING)(study_noise.denoising)
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)

@@ -13,6 +13,55 @@ DECOUPLING = (
     "Examples:\n\nonoma study decoupling --data DIR --seeds 2\n\n"
     "onoma study decoupling --data packaged:movielens --pairs 50000 recommender.length=50"
 )
+PLACEMENTS = (
+    "Examples:\n\nonoma study placements\n\nonoma study placements --users 4000 --times --seed 1"
+)
+
+
+def placements(
+    users: Annotated[int, typer.Option(help="Of the made-up log.", min=1)] = 20_000,
+    events: Annotated[int, typer.Option(help="Of a user, on average.", min=1)] = 75,
+    seed: Annotated[int, typer.Option(help="Of log and weights.", min=0)] = 0,
+    epochs: Annotated[int, typer.Option(help="Of every training, at most.", min=1)] = 6,
+    times: Annotated[
+        bool, typer.Option("--times", help="Train without times and with waves, too.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("studies/placements"),
+    json: Annotated[bool, typer.Option("--json", help="Print placements.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """One model of all products with adapters, one for each, or trees? Then what to show."""
+    from onoma.study import placements as studies
+
+    result = studies.placements(
+        out, users=users, events=events, seed=seed, times=times,
+        train=studies.TRAIN.model_copy(update={"epochs": epochs}),
+        quiet=quiet or json, tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        show.emit(result)
+        return
+    log, clicks = result["log"], result["clicks"]
+    names = list(log["oracle"])
+    lines = [
+        [row["arm"], *(f"{row['auc'][name]:.4f}" for name in names),
+         f"{sum(row['error'].values()) / len(names):.4f}",
+         f"{max(row['share']):.1%}" if "share" in row else "–"]
+        for row in result["conversions"] + result.get("times", [])
+    ]  # fmt: skip
+    lines.append(["true chances", *(f"{value:.4f}" for value in log["oracle"].values()), "", ""])
+    title = f"conversions, {log['events']:,} events of {log['users']:,} users"
+    show.print_table(show.grid(title, ["AUC", *names, "calibration", "trained"], lines))
+    typer.echo(
+        f"clicks: AUC {clicks['auc']:.4f}, trees {clicks['trees']:.4f}, true chances "
+        f"{clicks['oracle']:.4f}; calibration error {clicks['error']:.4f}, "
+        f"{clicks['uncorrected']:.4f} before the correction"
+    )
+    lines = [[row["policy"], f"{row['earned']:.3f}", f"{row['replayed']:.3f}", str(row["agree"])]
+             for row in result["policies"]]  # fmt: skip
+    show.print_table(show.grid("an impression", ["policy", "earns", "replayed", "agree"], lines))
+    study_models.asked(result["acceptance"])
+    typer.echo(f"{out / 'placements.json'}\n{out / 'decisions.jsonl'}")
 
 
 def decoupling(
