@@ -55,7 +55,7 @@ def catalogue(split: Split, value: str | None, foundation: int) -> Catalogue:
             raise OnomaError(f"the catalogue has no column {value!r}", where=dataset.name,
                              fix="Set recommender.value to a column of prices or null")  # fmt: skip
         told = dataset.items[value].cast(pl.Float32, strict=False).fill_nan(None)
-        values = told.fill_null(told.median()).fill_null(1.0).to_numpy()  # type: ignore[arg-type]
+        values = told.fill_null(told.median()).fill_null(1.0).to_numpy()
         if (values <= 0).any():
             raise OnomaError(f"{value} is not above 0 everywhere", where=dataset.name)
     vectors = np.zeros((dataset.n_items, 0), dtype=np.float32)

@@ -176,7 +176,8 @@ class FinTRec(ClickRanker):
         step = max(1, _PAIRS // max(wide, 1))
         for start in range(0, len(requests), step):
             part = requests.slice(start, min(start + step, len(requests)))
-            events, dense, before = (each.to(where) for each in self._read(part))
+            read, dense, before = self._read(part)
+            events, dense, before = read.to(where), dense.to(where), before.to(where)
             about = Asked(
                 module.fields(items[start : start + step].reshape(-1).to(where)),
                 dense.repeat_interleave(wide, 0),
@@ -186,10 +187,10 @@ class FinTRec(ClickRanker):
             ends = events.known.sum(1)
             states = module.clicks.states(events)[torch.arange(len(part), device=where), ends]
             both = module.conversions.states(events, before)
-            for tower, read, into in zip(
+            for tower, state, into in zip(
                 (module.clicks, module.conversions), (states, both), out, strict=True
             ):
-                logits = tower.logits(read.repeat_interleave(wide, 0), about)
+                logits = tower.logits(state.repeat_interleave(wide, 0), about)
                 into[start : start + step] = logits.view(-1, wide).cpu()
         return out
 
@@ -228,7 +229,7 @@ class FinTRec(ClickRanker):
     ) -> dict[str, dict[str, float]]:
         """One part's share of :meth:`figures`."""
         cases = split.valid if part == "valid" else split.test
-        out = {part: self.click_figures(cases)}
+        out: dict[str, dict[str, float]] = {part: self.click_figures(cases)}
         rated = ratings(split)
         if rated is not None:
             liked = rated[1 if part == "valid" else 2] > self.settings.above
