@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -23,12 +22,12 @@ from onoma.language.base import (
 )
 from onoma.language.echo import those_of
 from onoma.language.faults import Absent, Refused
+from onoma.language.replies import first_choice, in_order, is_logprob, vectors, weights
 from onoma.language.wire import Reply, Wire
 
 _DEFAULT = Decoding()
 _ECHOED = 16  # prompts of one echo request
 _EMBEDDED = 128  # texts of one request for vectors
-_ROUNDING = 1e-3  # how far above 0 a sum of logarithms may come by rounding
 _TOO_LONG = ("context length", "context size", "context window", "maximum context", "too long")
 _HELD_BACK = ("content_filter", "content_policy")
 
@@ -123,7 +122,7 @@ class Endpoint(LanguageModel):
             body["tools"] = [dict(tool) for tool in tools]
         reply = self._ask("/chat/completions", body)
         usage = self._counted(reply)
-        choice, message = self._choice(reply.data, "message")
+        choice, message = first_choice(reply.data, "message", self.identity)
         content, calls = message.get("content"), message.get("tool_calls")
         text = content if isinstance(content, str) else ""
         if refusal := message.get("refusal"):
@@ -155,7 +154,7 @@ class Endpoint(LanguageModel):
                     self._counted(Reply(event, Usage()))
                 if event.get("choices") == []:  # the last event, which carries the usage
                     continue
-                choice, delta = self._choice(event, "delta")
+                choice, delta = first_choice(event, "delta", self.identity)
                 if delta.get("refusal"):
                     raise BadAnswer("refusal", "the model refuses", where=self.identity)
                 reason = choice.get("finish_reason") or reason
@@ -201,7 +200,10 @@ class Endpoint(LanguageModel):
         parts = [list(texts[i : i + _EMBEDDED]) for i in range(0, len(texts), _EMBEDDED)]
         form = {"model": self.model, "encoding_format": "float"}
         replies = self._ask_all("/embeddings", [{**form, "input": part} for part in parts])
-        made = [self._vectors(reply, len(part)) for reply, part in zip(replies, parts, strict=True)]
+        made = []
+        for reply, part in zip(replies, parts, strict=True):
+            self._counted(reply)
+            made.append(vectors(reply.data, len(part), self.identity))
         if len({part.shape[1] for part in made}) > 1:
             raise BadAnswer("malformed", "vectors of unequal length", where=self.identity)
         self._wire.proven = True
@@ -253,18 +255,6 @@ class Endpoint(LanguageModel):
         if refused.code.startswith(_HELD_BACK):
             return BadAnswer("refusal", refused.said, where=self.identity)
         return refused
-
-    def _choice(self, data: Mapping[str, Any], part: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The first choice and its message or delta."""
-        choices = data.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get(part) if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(message, dict):
-            error = data.get("error")
-            said = error.get("message") if isinstance(error, dict) else None
-            what = f"the server says: {said}" if said else "there is no answer in it"
-            raise BadAnswer("malformed", str(what)[:200], where=self.identity)
-        return choice, message
 
     def _counted(self, reply: Reply) -> Usage:
         """What an answer took; its tokens are added to the meter, its tries were already."""
@@ -322,18 +312,9 @@ class Endpoint(LanguageModel):
             asked["messages"] = [dict(message) for message in prompt]
         reply = self._ask("/score", asked)
         self._counted(reply)
-        logprobs, tokens = reply.data.get("logprobs"), reply.data.get("tokens")
-        n = len(continuations)
-        if not (
-            isinstance(logprobs, list)
-            and isinstance(tokens, list)
-            and len(logprobs) == len(tokens) == n
-            and all(_logprob(value) for value in logprobs)
-            and all(type(count) is int and count > 0 for count in tokens)
-        ):
-            raise BadAnswer("malformed", f"not {n} log-probabilities", where=self.identity)
+        found = weights(reply.data, len(continuations), self.identity)
         self._wire.proven = True
-        return Weights(np.array(logprobs, np.float64), np.array(tokens, np.int64))
+        return found
 
     def _echoed(self, prompt: str, continuations: Sequence[str]) -> Weights:
         parts = [continuations[i : i + _ECHOED] for i in range(0, len(continuations), _ECHOED)]
@@ -353,24 +334,14 @@ class Endpoint(LanguageModel):
         tokens: list[int] = []
         for reply, part in zip(replies, parts, strict=True):
             self._counted(reply)
-            for choice, one in zip(self._in_order(reply, len(part)), part, strict=True):
+            for choice, one in zip(
+                in_order(reply.data, len(part), self.identity), part, strict=True
+            ):
                 weight = self._weighed(choice, prompt, one)
                 logprobs.append(weight[0])
                 tokens.append(weight[1])
         self._echoes = self._wire.proven = True
         return Weights(np.array(logprobs, np.float64), np.array(tokens, np.int64))
-
-    def _in_order(self, reply: Reply, n: int) -> list[dict[str, Any]]:
-        """The n choices of an answer to n prompts, in the order of the prompts."""
-        choices = reply.data.get("choices")
-        placed: dict[int, dict[str, Any]] = {}
-        for row, choice in enumerate(choices if isinstance(choices, list) else []):
-            index = choice.get("index", row) if isinstance(choice, dict) else None
-            if type(index) is int:
-                placed[index] = choice
-        if not isinstance(choices, list) or len(choices) != n or set(placed) != set(range(n)):
-            raise BadAnswer("malformed", f"not {n} echoes", where=self.identity)
-        return [placed[index] for index in range(n)]
 
     def _weighed(
         self, choice: Mapping[str, Any], prompt: str, continuation: str
@@ -389,7 +360,7 @@ class Endpoint(LanguageModel):
                 raise BadAnswer("malformed", "the echo is another text", where=self.identity)
             raise self._silent("the text that comes back is another")
         mine = [values[row] for row in rows]
-        if not mine or not all(_logprob(value) for value in mine):
+        if not mine or not all(is_logprob(value) for value in mine):
             raise BadAnswer("malformed", "tokens without a log-probability", where=self.identity)
         return float(sum(mine)), len(mine)
 
@@ -399,30 +370,6 @@ class Endpoint(LanguageModel):
             where=self.identity,
             fix="Use a server that does (vLLM, onoma models serve) or a local model",
         )
-
-    def _vectors(self, reply: Reply, n: int) -> NDArray[np.float64]:
-        self._counted(reply)
-        data = reply.data.get("data")
-        rows: dict[int, Any] = {}
-        for place, one in enumerate(data if isinstance(data, list) else []):
-            index = one.get("index", place) if isinstance(one, dict) else None
-            if type(index) is int:
-                rows[index] = one.get("embedding")
-        if not isinstance(data, list) or len(data) != n or set(rows) != set(range(n)):
-            raise BadAnswer("malformed", f"not {n} vectors", where=self.identity)
-        try:
-            made = np.array([rows[i] for i in range(n)], np.float64)
-        except (TypeError, ValueError):
-            made = np.zeros(0)
-        norms = np.linalg.norm(made, axis=1) if made.ndim == 2 else np.zeros(1)
-        if made.ndim != 2 or not np.isfinite(norms).all() or not (norms > 0).all():
-            raise BadAnswer("malformed", "vectors that are none", where=self.identity)
-        return made / norms[:, None]
-
-
-def _logprob(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value <= _ROUNDING
 
 
 def _word(value: Any) -> bool:
