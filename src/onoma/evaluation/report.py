@@ -25,7 +25,12 @@ from onoma.evaluation.report_page import (
     section,
     table,
 )
-from onoma.evaluation.report_systems import blend_section, clicks_section, written_section
+from onoma.evaluation.report_systems import (
+    blend_section,
+    clicks_section,
+    health_section,
+    written_section,
+)
 
 _NAMES = ("recall", "ndcg", "hit_rate", "mrr", "map", "mar", "precision", "f1")
 _NONE_LEFT_OUT = "An answer that is of no use counts as the order of popularity; none is left out."
@@ -261,57 +266,6 @@ def curves_section(log: Sequence[Mapping[str, Any]]) -> str:
     )
     note = "The weights are those of the best validation epoch; test never chooses."
     return section("Training", f'<div class="pair">{charts}</div>' if charts else "", note=note)
-
-
-def health_section(health: Mapping[str, Any]) -> str:
-    """Use of the codes of an index, from its health report."""
-    levels = health.get("levels") or []
-    rows = [
-        [
-            f"level {place}",
-            f"{number(level.get('used'))} / {number(level.get('size'))}",
-            number(level.get("entropy"), 2),
-            Markup(number(level.get("evenness"), 3) + bar(level.get("evenness", 0.0), 1.0)),
-            number(level.get("prefixes")),
-            number(level.get("largest")),
-            number(level.get("branching"), 1),
-        ]
-        for place, level in enumerate(levels, start=1)
-    ]
-    before, after = _map(health, "before"), _map(health, "after")
-    note = ""
-    if before:
-        note = (
-            f"{number(health.get('n_items'))} names by {health.get('method', '?')}: "
-            f"{number(before.get('items'))} items ({100 * before.get('share', 0.0):.1f} %) share a "
-            f"name before the disambiguation level, {number(after.get('items'))} after it."
-        )
-    head = ["", "codes used", "entropy, bits", "evenness", "prefixes", "largest", "branching"]
-    return section("Names", table(head, rows), _agreement(_map(health, "agreement")), note=note)
-
-
-def _agreement(found: Mapping[str, Any]) -> str:
-    """What the prefixes know of the items."""
-
-    def cell(level: Mapping[str, Any], key: str, scale: float, unit: str) -> str:
-        value = level.get(key)
-        return f"{scale * value:.1f}{unit}" if isinstance(value, int | float) else "–"
-
-    rows = [
-        [
-            f"level {place}",
-            *(cell(level, key, 100, " %") for key in ("explained", "beyond_chance")),
-            *(cell(level, key, 1, " x") for key in ("alike", "bought", "follows")),
-        ]
-        for place, level in enumerate(found.get("levels") or [], start=1)
-    ]
-    head = ["a prefix tells of", "vectors' variance", "beyond chance", "categories",
-            "bought together", "next item"]  # fmt: skip
-    error = found.get("error")
-    words = "The last three are ratios to the same names dealt to the items at random."
-    if isinstance(error, int | float):
-        words += f" Decoded, the names miss {100 * error:.1f} % of the vectors' variance."
-    return f'<p class="note">{words}</p>{table(head, rows)}' if rows else ""
 
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> str:

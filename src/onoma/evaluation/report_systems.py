@@ -1,11 +1,11 @@
-"""Sections of a report that only some systems have: clicks, shares of tags, written texts."""
+"""Sections of a report that only some systems have: clicks, tags, written texts, names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from onoma.evaluation.report_page import number, section, table
+from onoma.evaluation.report_page import Markup, bar, number, section, table
 
 
 def clicks_section(metrics: Mapping[str, Any]) -> str:
@@ -64,3 +64,54 @@ def written_section(metrics: Mapping[str, Any]) -> str:
     ]
     head = ["prompt", "items", "texts kept", "tokens read an item", "tokens written an item"]
     return section("Texts written about items", table(head, rows)) if rows else ""
+
+
+def health_section(health: Mapping[str, Any]) -> str:
+    """Use of the codes of an index, from its health report."""
+    levels = health.get("levels") or []
+    rows = [
+        [
+            f"level {place}",
+            f"{number(level.get('used'))} / {number(level.get('size'))}",
+            number(level.get("entropy"), 2),
+            Markup(number(level.get("evenness"), 3) + bar(level.get("evenness", 0.0), 1.0)),
+            number(level.get("prefixes")),
+            number(level.get("largest")),
+            number(level.get("branching"), 1),
+        ]
+        for place, level in enumerate(levels, start=1)
+    ]
+    before, after = health.get("before") or {}, health.get("after") or {}
+    note = ""
+    if before:
+        note = (
+            f"{number(health.get('n_items'))} names by {health.get('method', '?')}: "
+            f"{number(before.get('items'))} items ({100 * before.get('share', 0.0):.1f} %) share a "
+            f"name before the disambiguation level, {number(after.get('items'))} after it."
+        )
+    head = ["", "codes used", "entropy, bits", "evenness", "prefixes", "largest", "branching"]
+    return section("Names", table(head, rows), _agreement(health.get("agreement") or {}), note=note)
+
+
+def _agreement(found: Mapping[str, Any]) -> str:
+    """What the prefixes know of the items."""
+
+    def cell(level: Mapping[str, Any], key: str, scale: float, unit: str) -> str:
+        value = level.get(key)
+        return f"{scale * value:.1f}{unit}" if isinstance(value, int | float) else "–"
+
+    rows = [
+        [
+            f"level {place}",
+            *(cell(level, key, 100, " %") for key in ("explained", "beyond_chance")),
+            *(cell(level, key, 1, " x") for key in ("alike", "bought", "follows")),
+        ]
+        for place, level in enumerate(found.get("levels") or [], start=1)
+    ]
+    head = ["a prefix tells of", "vectors' variance", "beyond chance", "categories",
+            "bought together", "next item"]  # fmt: skip
+    error = found.get("error")
+    words = "The last three are ratios to the same names dealt to the items at random."
+    if isinstance(error, int | float):
+        words += f" Decoded, the names miss {100 * error:.1f} % of the vectors' variance."
+    return f'<p class="note">{words}</p>{table(head, rows)}' if rows else ""

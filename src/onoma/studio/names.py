@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 
 from onoma.errors import OnomaError
 from onoma.evaluation.names_page import names_map, names_section, names_style
-from onoma.evaluation.report import health_section
+from onoma.evaluation.report_systems import health_section
 from onoma.run import open_run
 from onoma.studio.door import PREFIX
 from onoma.studio.finder import Finder
