@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onoma.language.base import LanguageError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -71,3 +71,60 @@ def adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LanguageError(f"the adapter does not fit ({first})", where=str(folder)) from error
     return merged
+
+
+def causal(folder: Path, device: str | None) -> PreTrainedModel:
+    """The model of a folder, loaded, without gradients of its own.
+
+    Args:
+        folder: of a causal model.
+        device: where it computes; None: the accelerator if there is one.
+
+    Raises:
+        LanguageError: it cannot be loaded, or torch or transformers is not installed.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+    except ImportError as error:
+        raise _missing(folder, error) from error
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    logging.disable_progress_bar()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            # Probabilities in bf16 tie by the dozen; an accelerator's memory may need it.
+            dtype=torch.float32 if where == "cpu" else "auto",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LanguageError(f"cannot be loaded ({first})", where=str(folder)) from error
+    return network.to(where).eval().requires_grad_(False)
+
+
+def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder.
+
+    Raises:
+        LanguageError: it cannot be loaded, or transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise _missing(folder, error) from error
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LanguageError(f"no tokenizer ({first})", where=str(folder)) from error
+
+
+def _missing(folder: Path, error: ImportError) -> LanguageError:
+    return LanguageError(
+        f"needs torch and transformers ({error})",
+        where=str(folder),
+        fix="pip install 'onoma[llm]'",
+    )

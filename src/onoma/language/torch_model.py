@@ -25,7 +25,7 @@ from onoma.language.base import (
     Usage,
     Weights,
 )
-from onoma.language.folders import adapted, adapter_hash, folder_hash
+from onoma.language.folders import adapted, adapter_hash, causal, folder_hash, tokenizer
 from onoma.language.masks import Mask, drawn
 from onoma.language.toolcalls import choice, with_tools
 
@@ -92,39 +92,12 @@ class TorchModel(LanguageModel):
         Raises:
             LanguageError: it cannot be loaded.
         """
-        try:
-            import torch
-            from transformers import AutoModelForCausalLM
-            from transformers.utils import logging
-        except ImportError as error:
-            raise self._missing(error) from error
-        where = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        logging.disable_progress_bar()
-        try:
-            network = AutoModelForCausalLM.from_pretrained(
-                self.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                # Probabilities in bf16 tie by the dozen; an accelerator's memory may need it.
-                dtype=torch.float32 if where == "cpu" else "auto",
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise LanguageError(f"cannot be loaded ({first})", where=str(self.folder)) from error
-        return network.to(where).eval().requires_grad_(False)
+        return causal(self.folder, self.device)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The folder's tokenizer."""
-        try:
-            from transformers import AutoTokenizer
-        except ImportError as error:
-            raise self._missing(error) from error
-        try:
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise LanguageError(f"no tokenizer ({first})", where=str(self.folder)) from error
+        return tokenizer(self.folder)
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -408,13 +381,6 @@ class TorchModel(LanguageModel):
             ) from error
         return hf.from_tokenizer(
             self.tokenizer, n_vocab=self.network.config.vocab_size, eos_token=sorted(self.ends)
-        )
-
-    def _missing(self, error: ImportError) -> LanguageError:
-        return LanguageError(
-            f"needs torch and transformers ({error})",
-            where=str(self.folder),
-            fix="pip install 'onoma[llm]'",
         )
 
 
