@@ -98,8 +98,9 @@ def test_last_equals_the_states_at_that_place():
     torch.testing.assert_close(made.last(items, ends, table), want, rtol=1e-4, atol=1e-5)
 
 
-def test_ranker_equals_a_loop_and_candidates_do_not_see_each_other():
-    made, users = module(long=6), torch.randn(3, 16)
+@pytest.mark.parametrize("corrects", [True, False])
+def test_ranker_equals_a_loop_and_candidates_do_not_see_each_other(corrects):
+    made, users = module(long=6, corrects=corrects), torch.randn(3, 16)
     history = torch.tensor([[4, 5, 30, 30], [1, 2, 3, 4], [30, 30, 30, 30]])
     candidates = torch.randint(0, 30, (3, 5))
     table, ranker = made.table(), made.ranker
@@ -114,9 +115,11 @@ def test_ranker_equals_a_loop_and_candidates_do_not_see_each_other():
                 scores = keys @ ranker.ask(asking) / 4 + ranker.by_place[: len(read)].flip(0)
                 mixed = scores.softmax(0) @ values
             told = [asking, mixed, asking * mixed, users[row], asking * users[row]]
-            torch.testing.assert_close(
-                found[row, column], ranker.head(torch.cat(told))[0], rtol=1e-4, atol=1e-5
-            )
+            logit = ranker.head(torch.cat(told))[0]
+            if corrects:
+                query, items = made.query(users[row][None], table)
+                logit = logit + query[0] @ items[candidates[row, column]]
+            torch.testing.assert_close(found[row, column], logit, rtol=1e-4, atol=1e-4)
 
 
 def test_the_generator_proposes_and_the_ranker_orders(fitted, small_split):
@@ -198,7 +201,7 @@ def test_every_loss_trains_its_own_part(small_split):
 
 
 def test_frequent_negatives_lose_what_their_frequency_brings(small_split):
-    model = grank(auxiliary=0)
+    model = grank(auxiliary=0, corrects=False)
     torch.manual_seed(0)
     model.module = model._build(small_split)
     task = _Proposed(model, small_split)
@@ -208,7 +211,7 @@ def test_frequent_negatives_lose_what_their_frequency_brings(small_split):
     # catalogue's size, whatever was drawn, on average.
     torch.nn.init.zeros_(model.module.ranker.head[-1].weight)
     torch.nn.init.zeros_(model.module.ranker.head[-1].bias)
-    plain = grank(auxiliary=0, ranking=0)
+    plain = grank(auxiliary=0, ranking=0, corrects=False)
     plain.module = model.module
     batch = task.plan(0, 0)[0]
 

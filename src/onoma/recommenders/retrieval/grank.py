@@ -34,6 +34,7 @@ class GRankSettings(IdSettings):
         long: items of a history that the ranker reads, the last ones.
         anchors: places a step whose candidates are judged.
         against: other targets of the batch that each place's own is judged against.
+        corrects: whether the ranker's logit is added to the generator's and not in its place.
     """
 
     blocks: int = Field(default=1, ge=0)
@@ -43,6 +44,7 @@ class GRankSettings(IdSettings):
     long: int = Field(default=200, ge=1)
     anchors: int = Field(default=64, ge=1)
     against: int = Field(default=32, ge=1)
+    corrects: bool = True
 
 
 class Ranker(nn.Module):
@@ -170,13 +172,18 @@ class GRankModule(IdModule):
         return out
 
     def ranked(self, users: Tensor, history: Tensor, candidates: Tensor, table: Tensor) -> Tensor:
-        """float[a, m] logits of int64[a, m] candidates; int64[a, l] history, left aligned."""
+        """float32[a, m] logits of int64[a, m] candidates; int64[a, l] history, left aligned."""
         assert self.ranker is not None
-        vectors = F.embedding(history, table)
-        out: Tensor = self.ranker(
-            users, vectors, history < self.n_items, F.embedding(candidates, table)
-        )
-        return out
+        read, vectors = F.embedding(history, table), F.embedding(candidates, table)
+        logits: Tensor = self.ranker(users, read, history < self.n_items, vectors)
+        if not self.how.corrects:
+            return logits
+        # The generator has a loss of its own: nothing flows back through what it proposed.
+        query, _ = self.query(users.detach().float(), table[:1])
+        items = vectors.detach()
+        if self.settings.scale is not None:
+            items = F.normalize(items, dim=2)
+        return logits + (items @ query[:, :, None])[:, :, 0]
 
 
 class GRank(Shortlisted):
