@@ -1,5 +1,6 @@
 """ILM: the shared suite, then what is its own."""
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conformance import Conformance
+from conformance import fitted as shared
 
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
@@ -44,7 +46,7 @@ class TestILM(Conformance):
 
 @pytest.fixture(scope="module")
 def fitted(small_split):
-    return ilm().fit(small_split)
+    return shared(TestILM(), small_split).model
 
 
 @pytest.fixture
@@ -53,10 +55,15 @@ def former():
     return QueryTransformer(5, 8, 2, 2, 3, 2, 6, 0.0, Noise()).eval()
 
 
+_sequence = []
+
+
 def built(split, **settings):
-    """With the SASRec fitted, and nothing else."""
+    """With the SASRec fitted, once for all, and nothing else."""
     model = ilm(**settings)
-    model.sequence.fit(split)
+    if not _sequence:
+        _sequence.append(model.sequence.fit(split))
+    model.sequence = copy.deepcopy(_sequence[0])
     torch.manual_seed(0)
     model.module = model._build(split)
     return model
