@@ -40,7 +40,7 @@ class ConsRecSettings(BaseModel):
     of: dict[str, Any] = {"name": "sasrec"}
     encoder: Any = "sentence"
     space: SpaceSettings | None = SpaceSettings()
-    thresholds: tuple[float | None, ...] = Field(default=(0.1, 0.2, 0.3), min_length=1)
+    thresholds: tuple[float | None, ...] = Field(default=(0.02, 0.05, 0.1), min_length=1)
     answering: bool = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class SpaceSettings(BaseModel):
         dropout: rate there.
         length: items before a target that are read, and items behind it where it was masked.
         negatives: items drawn for each target; all of a batch are told apart from all targets.
-        temperature: what cosines are divided by.
+        temperature: what cosines are divided by at first; it is learnt, so that cosines need not
+            crowd together where histories tell little.
         batch: targets a training step.
         train: the schedule; ``batch_tokens`` is not used.
     """
@@ -62,9 +64,9 @@ class TextSpace(TrainedModule):
         self.n_items, self.noise, self.settings = len(content), Noise(), settings
         width = content.shape[1]
         self.register_buffer("content", F.pad(content, (0, 0, 0, 1)))
-        last = nn.Linear(settings.hidden, width)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        last = nn.Linear(settings.hidden, width, bias=False)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
         self.map = nn.Sequential(
             nn.Linear(width, settings.hidden),
             nn.GELU(),
@@ -78,6 +80,10 @@ class TextSpace(TrainedModule):
         # Unit rows of many dimensions are small numbers for a layer.
         moved = told + self.map(told * told.shape[-1] ** 0.5) / told.shape[-1] ** 0.5
         return F.normalize(moved, dim=-1) * told.any(-1, keepdim=True)
+
+    def scale(self) -> Tensor:
+        """float32[], what cosines are multiplied with."""
+        return self.log_scale.exp().clamp(max=100)
 
     def loss(self, around: Tensor, targets: Tensor) -> Tensor:
         """Mean InfoNCE of targets against those of others and drawn items.
@@ -93,7 +99,7 @@ class TextSpace(TrainedModule):
         vectors = self.items(used)
         items = vectors[place[around.numel() :]]
         query = _mean(vectors[place[: around.numel()].view(around.shape)])
-        logits = query @ items.T / s.temperature
+        logits = query @ items.T * self.scale()
         # What the user had, or what is told itself, is no negative.
         own = (against[None, :, None] == around[:, None, :]).any(2)
         own |= against == targets[:, None]
@@ -106,6 +112,17 @@ class TextSpace(TrainedModule):
     def vectors(self) -> Tensor:
         """float32[n_items, d] unit rows of the whole catalogue."""
         return self.items(torch.arange(self.n_items, device=self.content.device))
+
+    @torch.no_grad()
+    def centred(self) -> Tensor:
+        """float32[n_items, d] unit rows, less what all items have in common.
+
+        Else any two of them are alike, and no threshold tells them apart.
+        """
+        vectors = self.vectors()
+        known = vectors.any(1, keepdim=True)
+        mean = vectors.sum(0) / known.sum().clamp(min=1)
+        return F.normalize((vectors - mean) * known, dim=1)
 
 
 def learnt(
@@ -128,7 +145,7 @@ def learnt(
     told = Trainer(settings.train, seed, None, quiet=True).fit(
         space, space.noise, _Around(space, split)
     )
-    return space.eval().vectors().cpu().numpy(), told
+    return space.eval().centred().cpu().numpy(), {**told, "scale": float(space.scale().detach())}
 
 
 class _Around:
@@ -161,7 +178,7 @@ class _Around:
         vectors = self.space.vectors()
         padded = torch.from_numpy(history.padded(self.space.n_items)).to(vectors.device)
         query = _mean(F.pad(vectors, (0, 0, 0, 1))[padded])
-        logits = query @ vectors.T / self.space.settings.temperature
+        logits = query @ vectors.T * self.space.scale()
         targets = self.cases.targets
         wanted = torch.from_numpy(targets.values[targets.offsets[:-1]].astype(np.int64))
         return float((-F.cross_entropy(logits, wanted.to(logits.device))).exp())
