@@ -54,8 +54,8 @@ class ConsRec(Recommender):
     threshold is picked on validation, with a recommender trained for each.
 
     We depart from it where the space is a map of frozen text vectors and reads a history by the
-    mean of its items, in place of a T5 that reads it as one text; and where a history without a
-    link is kept whole.
+    mean of its items, in place of a T5 that reads it as one text; where that space learns its
+    temperature and is centred; and where a history without a link is kept whole.
 
     Args:
         seed: of the space and the recommender.
