@@ -36,14 +36,15 @@ class TrainedRecommender(Recommender):
     """Fits a :class:`TrainedModule` with the trainer and keeps it.
 
     Args:
-        settings: of the module.
         train: the schedule.
         seed: of weights, batches and noise.
         folder: where checkpoints and the log go; None keeps them in memory only.
         quiet: no progress bar.
+        settings: of the class's ``settings_type``.
     """
 
     module: TrainedModule
+    settings_type: ClassVar[type[BaseModel]]
     settings: BaseModel
     # Whether it trains around or inside the weights of a language model, which no service gives.
     around_weights: ClassVar[bool] = False
@@ -55,13 +56,16 @@ class TrainedRecommender(Recommender):
 
     def __init__(
         self,
-        settings: BaseModel,
-        train: TrainSettings,
-        seed: int,
-        folder: str | Path | None,
-        quiet: bool,
+        *,
+        train: TrainSettings | dict[str, Any] | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        quiet: bool = False,
+        **settings: Any,
     ) -> None:
-        self.settings, self.train, self.seed, self.quiet = settings, train, seed, quiet
+        self.settings = self.settings_type(**settings)
+        self.train = TrainSettings.model_validate(train or {})
+        self.seed, self.quiet = seed, quiet
         self.folder = Path(folder) if folder else None
         self.training: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -114,13 +114,14 @@ class TransformerRecommender(TrainedRecommender):
 
     def __init__(
         self,
-        settings: SequenceSettings,
-        train: TrainSettings,
-        seed: int,
-        folder: str | Path | None,
-        quiet: bool,
+        *,
+        train: TrainSettings | dict[str, Any] | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        quiet: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(settings, train, seed, folder, quiet)
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self._table: Tensor | None = None
         self._coarse: Coarse | None = None
 

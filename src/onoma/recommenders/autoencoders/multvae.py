@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.neural.device import autocast, device
 from onoma.neural.noise import Dropout, Noise
-from onoma.neural.trainer import Task, TrainSettings
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Requests
 from onoma.recommenders.inputs import Entry
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
@@ -89,24 +88,8 @@ class MultVAE(TrainedRecommender):
 
     name = "multvae"
     module: MultVAEModule
+    settings_type = MultVAESettings
     settings: MultVAESettings
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            MultVAESettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def _build(self, split: Split) -> MultVAEModule:
         return MultVAEModule(split.dataset.n_items, self.settings)

@@ -104,6 +104,7 @@ class AugmentedMLP(TrainedRecommender):
     name = "augmented-mlp"
     reads = frozenset({"history", "users"})
     module: AugmentedModule
+    settings_type = AugmentedSettings
     settings: AugmentedSettings
 
     def __init__(
@@ -115,13 +116,7 @@ class AugmentedMLP(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            AugmentedSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self._report: dict[str, Any] = {}
 
     def language_report(self) -> dict[str, Any]:

@@ -198,22 +198,10 @@ class HLLM(TransformerRecommender):
 
     name = "hllm"
     around_weights = True
+    settings_type = HLLMSettings
     settings: HLLMSettings
     module: HLLMModule
     _config: PreTrainedConfig
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            HLLMSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
-        )
 
     def _build(self, split: Split) -> HLLMModule:
         s, model = self.settings, torch_model(self.settings.model)

@@ -128,13 +128,7 @@ class LLMKT(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            LLMKTSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         of = dict(self.settings.of)
         cls = recommender(str(of.pop("name", None)))
         if not issubclass(cls, TrainedRecommender) or issubclass(cls, LLMKT):

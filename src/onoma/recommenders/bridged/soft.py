@@ -256,13 +256,7 @@ class SoftRecommender(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            self.settings_type(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self.forget()
         given = self.settings.sequence
         if isinstance(given, dict):  # wrong settings are told before anything is fitted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +20,7 @@ from onoma.neural.loss import sampled_softmax
 from onoma.neural.noise import Noise
 from onoma.neural.pairwise import pairwise
 from onoma.neural.spectrum import Spectrum
-from onoma.neural.trainer import Task, TrainSettings
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Requests
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 from onoma.recommenders.tuning import validation_ndcg
@@ -188,23 +188,6 @@ class LightGCN(TrainedRecommender):
     settings_type: ClassVar[type[GraphSettings]] = GraphSettings
     module: GraphModule
     settings: GraphSettings
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            self.settings_type(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def _build(self, split: Split) -> GraphModule:
         held = interactions(split.train, split.dataset.n_items)

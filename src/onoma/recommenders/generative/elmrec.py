@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
@@ -18,8 +17,7 @@ from onoma.dataset import Dataset, Split
 from onoma.encoding.cooccurrence import interactions
 from onoma.indexing import ItemIndex
 from onoma.neural.seq2seq import Encoded, padding
-from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.generative.seq2seq import Seq2SeqModule, Seq2SeqRecommender
+from onoma.recommenders.generative.seq2seq import Seq2SeqModule
 from onoma.recommenders.generative.tiger import Tiger, TigerModule, TigerSettings, user_tokens
 
 
@@ -121,22 +119,9 @@ class ELMRec(Tiger):
     """
 
     name = "elmrec"
+    settings_type = ELMRecSettings
     settings: ELMRecSettings
     module: ELMRecModule
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        Seq2SeqRecommender.__init__(
-            self, ELMRecSettings(**settings), TrainSettings.model_validate(train or {}), seed,
-            folder, quiet,
-        )  # fmt: skip
 
     def _build(self, split: Split) -> Seq2SeqModule:
         module = super()._build(split)

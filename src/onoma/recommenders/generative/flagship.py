@@ -21,7 +21,6 @@ from onoma.neural.device import autocast, matrix_dtype
 from onoma.neural.loss import full_softmax, masses
 from onoma.neural.noise import Noise
 from onoma.neural.teacher import NameTeacher
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
 from onoma.recommenders.storage import load_model, read_model, save_model
@@ -199,23 +198,7 @@ class Flagship(NamedRecommender):
     walk: Walk | None = None
     weight: float = 0.0
 
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            FlagshipSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
-
+    settings_type = FlagshipSettings
     settings: FlagshipSettings
     module: FlagshipModule
 

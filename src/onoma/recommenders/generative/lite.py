@@ -19,7 +19,6 @@ from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.loss import full_softmax
 from onoma.neural.noise import Noise
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.transformer import (
     ItemSequenceModule,
     TransformerRecommender,
@@ -98,19 +97,7 @@ class LiteLLM4Rec(TransformerRecommender):
 
     name = "lite-llm4rec"
 
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            LiteSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
-        )
-
+    settings_type = LiteSettings
     settings: LiteSettings
     module: LiteModule
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,6 @@ from onoma.indexing import ItemIndex
 from onoma.neural.noise import Dropout, Noise
 from onoma.neural.seq2seq import Encoded, padding
 from onoma.neural.t5 import Attention, FeedForward, Norm
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.generative.seq2seq import (
     Seq2SeqModule,
     Seq2SeqRecommender,
@@ -134,20 +132,7 @@ class MMGRec(Seq2SeqRecommender):
     name = "mmgrec"
     reads = frozenset({"history"})
 
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            MMGRecSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
-            quiet,
-        )  # fmt: skip
-
+    settings_type = MMGRecSettings
     settings: MMGRecSettings
     module: MMGRecModule
 

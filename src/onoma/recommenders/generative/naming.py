@@ -63,13 +63,14 @@ class NamesItems(TrainedRecommender):
 
     def __init__(
         self,
-        settings: NameSettings,
-        train: TrainSettings,
-        seed: int,
-        folder: str | Path | None,
-        quiet: bool,
+        *,
+        train: TrainSettings | dict[str, Any] | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        quiet: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(settings, train, seed, folder, quiet)
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self.index: ItemIndex | None = None
         self._unseen: UnseenItems | None = None
         self._agreement: dict[str, Any] | None = None

@@ -136,12 +136,10 @@ class OneRec(Seq2SeqRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            OneRecSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
-            quiet,
-        )  # fmt: skip
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self.following = self.settings.session
 
+    settings_type = OneRecSettings
     settings: OneRecSettings
     module: OneRecModule
 

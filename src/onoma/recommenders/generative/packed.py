@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,6 @@ from onoma.neural.beam import exhaustive
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.noise import Noise
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.base import Ranking, Requests
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
 
@@ -83,20 +81,7 @@ class Packed(NamedRecommender):
     name = "packed"
     modes = ("generate",)
 
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            NamedSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
-            quiet,
-        )  # fmt: skip
-
+    settings_type = NamedSettings
     module: PackedModule
 
     def _module(self, vectors: NDArray[np.float32]) -> NamedModule:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ from onoma.dataset import Dataset
 from onoma.indexing import ItemIndex
 from onoma.neural.seq2seq import Encoded, padding
 from onoma.neural.t5 import Encoder
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.generative.seq2seq import (
     Seq2SeqModule,
     Seq2SeqRecommender,
@@ -93,20 +90,7 @@ class Tiger(Seq2SeqRecommender):
 
     name = "tiger"
 
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            TigerSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
-            quiet,
-        )  # fmt: skip
-
+    settings_type = TigerSettings
     settings: TigerSettings
 
     def _module(self, dataset: Dataset, vectors: NDArray[np.float32]) -> TigerModule:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,7 @@ from onoma.dataset import Cases, Ragged, Split
 from onoma.neural.batching import PrefixBatches
 from onoma.neural.device import device
 from onoma.neural.noise import Dropout, Noise
-from onoma.neural.trainer import Task, TrainSettings
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 
@@ -111,23 +110,6 @@ class ClickRanker(TrainedRecommender):
     settings: ClickSettings
     settings_type: ClassVar[type[ClickSettings]]
     reads = frozenset({"history", "users", "candidates"})
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            self.settings_type(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def _task(self, split: Split) -> Task:
         return _Clicks(self, split)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from onoma.dataset import Dataset, Ragged, Split
 from onoma.neural.batching import PrefixBatches
 from onoma.neural.device import device
-from onoma.neural.trainer import Task, TrainSettings
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.ranking.clicks import attributes
 from onoma.recommenders.ranking.commitment import anchors, asked_about, levels, task_figures
@@ -53,21 +53,8 @@ class OnePiece(TrainedRecommender):
     modes = ("last", "combined")
     reads = frozenset({"history", "users", "times", "candidates"})
     module: OnePieceModule
+    settings_type = OnePieceSettings
     settings: OnePieceSettings
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            OnePieceSettings(**settings), TrainSettings.model_validate(train or {}), seed, folder,
-            quiet,
-        )  # fmt: skip
 
     def _build(self, split: Split) -> OnePieceModule:
         dataset, s = split.dataset, self.settings

@@ -96,6 +96,7 @@ class RecGPT(TrainedRecommender):
     name = "recgpt"
     reads = frozenset({"history", "users"})
     module: Towers
+    settings_type = RecGPTSettings
     settings: RecGPTSettings
     miner: Miner
     explanations: pl.DataFrame | None = None
@@ -109,13 +110,7 @@ class RecGPT(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            RecGPTSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self.beta = self.settings.beta
         self._items: Tensor | None = None
 

@@ -18,7 +18,6 @@ from onoma.neural.blocks import SequenceEncoder, Trunk
 from onoma.neural.loss import full_softmax, sampled_softmax
 from onoma.neural.noise import Noise
 from onoma.neural.pairwise import pairwise
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.transformer import (
     ItemSequenceModule,
     TransformerRecommender,
@@ -118,23 +117,6 @@ class IdRecommender(TransformerRecommender):
 
     settings_type: ClassVar[type[IdSettings]] = IdSettings
     module_type: ClassVar[type[IdModule]]
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            self.settings_type(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def _build(self, split: Split) -> ItemSequenceModule:
         assert isinstance(self.settings, IdSettings)

@@ -199,6 +199,7 @@ class MetaProd2Vec(TrainedRecommender):
     name = "meta-prod2vec"
     modes = ("rank", "mix")
     module: MetaProd2VecModule
+    settings_type = MetaProd2VecSettings
     settings: MetaProd2VecSettings
 
     def __init__(
@@ -210,13 +211,7 @@ class MetaProd2Vec(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            MetaProd2VecSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         self._near = sp.csr_array((0, 0), dtype=np.float32)
 
     def _build(self, split: Split) -> MetaProd2VecModule:

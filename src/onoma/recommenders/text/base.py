@@ -93,8 +93,9 @@ class TextRecommender(NamesItems):
     spelling: Spelling
     asks = ("sequential", "next")  # the family and kind that recommend
 
-    def __init__(self, settings: TextSettings, *rest: Any) -> None:
-        super().__init__(settings, *rest)
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        settings = self.settings
         self.prompts = collection(settings.prompts)
         known = {prompt.family for prompt in self.prompts}
         if unknown := set(settings.families) - known - set(self.more_families):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.text.base import TextRecommender, TextSettings
 from onoma.recommenders.text.causal import (
     CausalModule,
@@ -38,24 +36,8 @@ class LCRec(TextRecommender):
     """
 
     name = "lcrec"
+    settings_type = LCRecSettings
     settings: LCRecSettings
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            LCRecSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def _configure(self, size: int | None) -> Any:
         settings = self.settings

@@ -30,7 +30,7 @@ class Mender(P5):
 
     name = "mender"
     reads = frozenset({"history", "query"})
-    kind = MenderSettings
+    settings_type = MenderSettings
 
     def asked(self, requests: Requests, prompt: Prompt | None = None) -> list[Question]:
         """The question for the next item; with the preference where the request has one."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
-from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.text.base import TextRecommender, TextSettings
 from onoma.recommenders.text.module import TextModule
 from onoma.recommenders.text.t5 import T5Module, checkpoint_config, restored_config, small_config
@@ -30,20 +28,7 @@ class P5(TextRecommender):
 
     name = "p5"
     settings: P5Settings
-    kind: ClassVar[type[P5Settings]] = P5Settings
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            self.kind(**settings), TrainSettings.model_validate(train or {}), seed, folder, quiet
-        )
+    settings_type: ClassVar[type[P5Settings]] = P5Settings
 
     def _configure(self, size: int | None) -> Any:
         settings = self.settings

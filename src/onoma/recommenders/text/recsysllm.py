@@ -44,7 +44,7 @@ class RecSysLLM(P5):
     """
 
     name = "recsysllm"
-    kind = RecSysLLMSettings
+    settings_type = RecSysLLMSettings
     settings: RecSysLLMSettings
     more_families = (BLANK,)
 

@@ -123,6 +123,7 @@ class BIGRec(TrainedRecommender):
     around_weights = True
     modes = ("mixed", "written", "signal")
     batch: ClassVar[int] = 256
+    settings_type = BigRecSettings
     settings: BigRecSettings
     module: BigRecModule
     writer: TitleWriter
@@ -136,13 +137,7 @@ class BIGRec(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            BigRecSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         if self.settings.signal == "none":
             self.modes = ("written",)  # type: ignore[misc, assignment]
         self.beside: Recommender | None = None

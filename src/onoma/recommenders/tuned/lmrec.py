@@ -52,6 +52,7 @@ class LMRec(TrainedRecommender):
     """
 
     name = "lmrec"
+    settings_type = LMRecSettings
     settings: LMRecSettings
     module: LMRecModule
     vocabulary: Vocabulary
@@ -65,13 +66,7 @@ class LMRec(TrainedRecommender):
         quiet: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(
-            LMRecSettings(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
+        super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         if self.settings.freeze and self.settings.start is None:
             raise OnomaError(
                 "a frozen language model needs one to start from",

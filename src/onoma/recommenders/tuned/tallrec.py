@@ -19,7 +19,7 @@ from onoma.language.opening import torch_model
 from onoma.language.templates import Template, line
 from onoma.language.torch_model import TorchModel
 from onoma.neural.frozen import Composer, FrozenModule, LoraSettings, Mixed, by_length
-from onoma.neural.trainer import Task, TrainSettings
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.ranking.clicks import auc
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
@@ -125,23 +125,6 @@ class TALLRec(TrainedRecommender):
     module: JudgeModule
     reads = frozenset({"history", "candidates", "liked"})
     batch = 16
-
-    def __init__(
-        self,
-        *,
-        train: TrainSettings | dict[str, Any] | None = None,
-        seed: int = 0,
-        folder: str | Path | None = None,
-        quiet: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            self.settings_type(**settings),
-            TrainSettings.model_validate(train or {}),
-            seed,
-            folder,
-            quiet,
-        )
 
     def fit(self, split: Split) -> Self:
         """Tune on the questions drawn; without any, only take the model as it is."""
