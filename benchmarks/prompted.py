@@ -122,9 +122,10 @@ def row(done: Run, found: np.ndarray, n_items: int, before: dict[str, float]) ->
     if hasattr(done.recommender, "languages"):
         # A process has one meter a model, for all recipes that ask it while they recommend; what
         # writes texts before it is fitted counts those.
-        counted = usage
-        usage = {key: value - before.get(key, 0) for key, value in counted.items()}
-        before |= counted
+        usage = {key: value - before.get(key, 0) for key, value in usage.items()}
+        # By now its lists were asked for once more, which the next recipe must not be charged with.
+        for model in done.recommender.languages():
+            before |= model.meter.report()
     key = next(k for k in ("ndcg@10", "ndcg@5", "ndcg@3", "ndcg@1") if k in metrics["test"])
     return {
         "cases": metrics["test"]["cases"],
