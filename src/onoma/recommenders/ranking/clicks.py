@@ -101,18 +101,11 @@ def head(inputs: int, dropout: float, noise: Noise) -> nn.Sequential:
 
 
 class ClickRanker(TrainedRecommender):
-    """Trained on clicks against uniform negatives, judged by AUC; scores one pair at a time.
+    """Says how likely clicks are and is judged by AUC; given candidates, scores nothing else."""
 
-    Meant to rank short lists: given candidates, nothing else is scored.
-    """
-
-    module: ClickModule
     settings: ClickSettings
     settings_type: ClassVar[type[ClickSettings]]
     reads = frozenset({"history", "users", "candidates"})
-
-    def _task(self, split: Split) -> Task:
-        return _Clicks(self, split)
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items], logits of a click."""
@@ -125,6 +118,49 @@ class ClickRanker(TrainedRecommender):
         items = torch.from_numpy(requests.candidates.astype(np.int64))
         scores = self._scored(requests, items.clamp(min=0))
         return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+
+    @abstractmethod
+    def _scored(self, requests: Requests, items: Tensor) -> Tensor:
+        """float32[n, c], the logits of int64[n, c] items."""
+
+    def figures(self, split: Split) -> dict[str, dict[str, float]]:
+        """What the report shows of validation and test, see :meth:`click_figures`."""
+        return {"valid": self.click_figures(split.valid), "test": self.click_figures(split.test)}
+
+    def click_figures(self, cases: Cases) -> dict[str, float]:
+        """AUC and log-loss over the first target of every case and one item its user never took.
+
+        The negatives are uniform and drawn by the user's code alone, so that every model and seed
+        is asked the same.
+
+        Args:
+            cases: n cases.
+
+        Returns:
+            ``auc``, ``logloss`` and ``pairs``.
+        """
+        if not len(cases):
+            return {"auc": 0.5, "logloss": float(np.log(2)), "pairs": 0}
+        others = negatives(cases, self.module.n_items)
+        targets = cases.targets.values[cases.targets.offsets[:-1]].astype(np.int64)
+        items = torch.from_numpy(np.stack([targets, others], axis=1))
+        asked = Requests(cases.history, cases.users, times=cases.times, liked=cases.liked)
+        found = self._scored(asked, items).double().numpy()
+        labels = np.tile([1.0, 0.0], len(found))
+        return {
+            "auc": auc(found.reshape(-1), labels > 0),
+            "logloss": logloss(found.reshape(-1), labels),
+            "pairs": int(found.size),
+        }
+
+
+class PairRanker(ClickRanker):
+    """Trained on clicks against uniform negatives; scores one pair at a time."""
+
+    module: ClickModule
+
+    def _task(self, split: Split) -> Task:
+        return _Clicks(self, split)
 
     def _scored(self, requests: Requests, items: Tensor) -> Tensor:
         """float32[n, c], the logits of int64[n, c] items."""
@@ -171,36 +207,6 @@ class ClickRanker(TrainedRecommender):
             for start in range(0, len(pairs), _PAIRS)
         ]
         return torch.cat(parts) if parts else torch.zeros(0)
-
-    def figures(self, split: Split) -> dict[str, dict[str, float]]:
-        """What the report shows of validation and test, see :meth:`click_figures`."""
-        return {"valid": self.click_figures(split.valid), "test": self.click_figures(split.test)}
-
-    def click_figures(self, cases: Cases) -> dict[str, float]:
-        """AUC and log-loss over the first target of every case and one item its user never took.
-
-        The negatives are uniform and drawn by the user's code alone, so that every model and seed
-        is asked the same.
-
-        Args:
-            cases: n cases.
-
-        Returns:
-            ``auc``, ``logloss`` and ``pairs``.
-        """
-        if not len(cases):
-            return {"auc": 0.5, "logloss": float(np.log(2)), "pairs": 0}
-        others = negatives(cases, self.module.n_items)
-        targets = cases.targets.values[cases.targets.offsets[:-1]].astype(np.int64)
-        items = torch.from_numpy(np.stack([targets, others], axis=1))
-        asked = Requests(cases.history, cases.users, times=cases.times, liked=cases.liked)
-        found = self._scored(asked, items).double().numpy()
-        labels = np.tile([1.0, 0.0], len(found))
-        return {
-            "auc": auc(found.reshape(-1), labels > 0),
-            "logloss": logloss(found.reshape(-1), labels),
-            "pairs": int(found.size),
-        }
 
 
 def negatives(cases: Cases, n_items: int) -> NDArray[np.int64]:
@@ -263,7 +269,7 @@ class _Clicks:
 
     judged = "auc"
 
-    def __init__(self, owner: ClickRanker, split: Split) -> None:
+    def __init__(self, owner: PairRanker, split: Split) -> None:
         self.owner, self.split = owner, split
         settings = owner.settings
         self.batches = PrefixBatches(split.train, settings.batch, settings.length)

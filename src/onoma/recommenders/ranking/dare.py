@@ -15,8 +15,8 @@ from onoma.dataset import Dataset, Split
 from onoma.neural.noise import Noise
 from onoma.recommenders.ranking.clicks import (
     ClickModule,
-    ClickRanker,
     ClickSettings,
+    PairRanker,
     Pairs,
     attributes,
     head,
@@ -219,7 +219,7 @@ class DAREModule(ClickModule):
         return out
 
 
-class DARE(ClickRanker):
+class DARE(PairRanker):
     """DARE (S076): a click model of long histories whose search and reading share no vectors.
 
     Feng et al., ICLR 2025, sections 3 and 4. The ``keep`` items of a history that score best

@@ -13,8 +13,8 @@ from onoma.dataset import Dataset, Split
 from onoma.neural.noise import Noise
 from onoma.recommenders.ranking.clicks import (
     ClickModule,
-    ClickRanker,
     ClickSettings,
+    PairRanker,
     Pairs,
     attributes,
     head,
@@ -77,7 +77,7 @@ class DINModule(ClickModule):
         return out
 
 
-class DIN(ClickRanker):
+class DIN(PairRanker):
     """DIN (Zhou et al., KDD 2018): a click model that reads the history in view of the candidate.
 
     Items are the sum of vectors of id, category and brand. The attention has PReLU where the paper

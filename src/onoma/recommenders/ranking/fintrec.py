@@ -20,9 +20,10 @@ from onoma.neural.device import device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.ranking.clicks import ClickModule, ClickRanker, Pairs, auc, logloss
+from onoma.recommenders.ranking.clicks import ClickRanker, auc, logloss
 from onoma.recommenders.ranking.events import Asked, Events, Tower, TowerSettings
 from onoma.recommenders.ranking.facts import Catalogue, catalogue, ratings, rested
+from onoma.recommenders.trained import TrainedModule
 
 _STRANGERS = 0.1  # share of training rows whose user is not told
 _SILENT = 0.5  # share of training rows whose responses are not told
@@ -51,7 +52,7 @@ class FinTRecSettings(TowerSettings):
     within: float = Field(default=7.0, gt=0)
 
 
-class FinTRecModule(ClickModule):
+class FinTRecModule(TrainedModule):
     """A causal tower that asks for a click at every place, and one of what comes of a click.
 
     Args:
@@ -78,14 +79,6 @@ class FinTRecModule(ClickModule):
         shape = ([*sizes, 3], sizes, len(sizes), dense)
         self.clicks = Tower(*shape, causal=True, settings=settings, noise=self.noise)
         self.conversions = Tower(*shape, causal=False, settings=settings, noise=self.noise)
-
-    def logits(self, pairs: Pairs) -> Tensor:
-        """Not how it is asked.
-
-        Raises:
-            NotImplementedError: always; :meth:`Tower.logits` of either tower is.
-        """
-        raise NotImplementedError
 
     def fields(self, items: Tensor) -> Tensor:
         """int64[..., 3]: item (from 1), category and brand of item codes; -1 is none."""
