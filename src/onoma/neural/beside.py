@@ -30,16 +30,6 @@ class Kept(NamedTuple):
 class HostBlock(CausalBlock):
     """A causal block whose keys and values tokens beside the sequence may read."""
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        b, n, _ = x.shape
-        parts = self.qkv(self.before_attention(x)).view(b, n, 3, self.heads, -1)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)
-        return q, k, v
-
-    def _close(self, x: Tensor, seen: Tensor) -> Tensor:
-        b, n, width = x.shape
-        return self._feed(x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, n, width))))
-
     def keep(self, x: Tensor) -> Kept:
         """The keys and values of float[b, l, width]."""
         _, k, v = self._split(x)

@@ -40,12 +40,7 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """float[b, l, width] to the same; a bool mask [b, 1, 1, l] takes the causal one's place."""
-        b, length, width = x.shape
-        qkv = self.qkv(self.before_attention(x))
-        q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = self.attend(q, k, v, mask)
-        x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
-        return self._feed(x)
+        return self._close(x, self.attend(*self._split(x), mask))
 
     def last(self, x: Tensor, ends: Tensor) -> Tensor:
         """What :meth:`forward` gives at one place of each row, float[b, width]; a few times faster.
@@ -90,6 +85,20 @@ class CausalBlock(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """float[b, heads, n, c] of queries against float[b, heads, l, c]; None: n = l, causal."""
         return _attention(q, k, v, mask)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values float[b, heads, l, c] of float[b, l, width]."""
+        b, length, _ = x.shape
+        parts = self.qkv(self.before_attention(x)).view(b, length, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _close(self, x: Tensor, seen: Tensor) -> Tensor:
+        """What float[b, l, width] becomes by what was attended to, float[b, heads, l, c]."""
+        return self._feed(self._attended(x, seen))
+
+    def _attended(self, x: Tensor, seen: Tensor) -> Tensor:
+        return x + self.dropout(self.mix(seen.transpose(1, 2).reshape(x.shape)))
 
     def _feed(self, x: Tensor) -> Tensor:
         hidden = self.dropout(F.gelu(self.up(self.before_feed(x))))

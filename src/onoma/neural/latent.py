@@ -18,12 +18,8 @@ class ThinkingBlock(CausalBlock):
 
     def remember(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """float[b, l, width] to the same, with keys and values float[b, heads, l, c]."""
-        b, length, width = x.shape
-        qkv = self.qkv(self.before_attention(x))
-        q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = self.attend(q, k, v, None)
-        x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
-        return self._feed(x), k, v
+        q, k, v = self._split(x)
+        return self._close(x, self.attend(q, k, v, None)), k, v
 
     def follow(
         self, x: Tensor, k: Tensor, v: Tensor, own: list[tuple[Tensor, Tensor]], mask: Tensor
@@ -38,9 +34,7 @@ class ThinkingBlock(CausalBlock):
                 are added.
             mask: bool, broadcast to [b, heads, n, l], what of the history a train sees.
         """
-        b, n, width = x.shape
-        qkv = self.qkv(self.before_attention(x))
-        q, own_k, own_v = qkv.view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, own_k, own_v = self._split(x)
         own.append((own_k, own_v))
         past = (q @ k.transpose(2, 3)).masked_fill(~mask, -torch.inf)
         mine = torch.stack([(q * key).sum(3) for key, _ in own], dim=3)
@@ -50,8 +44,7 @@ class ThinkingBlock(CausalBlock):
         mixed = weights[..., :length] @ v
         for step, (_, value) in enumerate(own):
             mixed = mixed + weights[..., length + step, None] * value
-        x = x + self.dropout(self.mix(mixed.transpose(1, 2).reshape(b, n, width)))
-        return self._feed(x)
+        return self._close(x, mixed)
 
 
 class LatentEncoder(SequenceEncoder):

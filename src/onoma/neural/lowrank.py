@@ -70,10 +70,3 @@ def adapt(
             layer.weight.requires_grad_()
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
     return trained, whole
-
-
-def merged(module: nn.Module) -> None:
-    """Write the updates into the matrices, in place; what the module says stays the same."""
-    for part in list(module.modules()):
-        if isinstance(part, nn.Linear) and parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight")

@@ -51,13 +51,10 @@ class QueryBlock(CausalBlock):
         if queries:
             assert shown is not None
             x = torch.cat([self._look(x[:, :queries], shown), x[:, queries:]], 1)
-        b, length, width = x.shape
-        qkv = self.qkv(self.before_attention(x))
-        q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = self.attend(q, k, v, mask)
-        x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
+        q, k, v = self._split(x)
+        x = self._attended(x, self.attend(q, k, v, mask))
         parts = [self._feed(x[:, :queries])] if queries else []
-        if length > queries:
+        if x.shape[1] > queries:
             text = x[:, queries:]
             hidden = self.dropout(F.gelu(self.text_up(self.before_text(text))))
             parts.append(text + self.dropout(self.text_down(hidden)))

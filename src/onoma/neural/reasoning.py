@@ -24,12 +24,8 @@ class GroupBlock(CausalBlock):
             x: float[b, l, width].
             mask: bool[b, l], the tokens that are there.
         """
-        b, length, width = x.shape
-        qkv = self.qkv(self.before_attention(x))
-        q, k, v = qkv.view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = self.attend(q, k, v, mask[:, None, None, :])
-        x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(b, length, width)))
-        return self._feed(x), k, v
+        q, k, v = self._split(x)
+        return self._close(x, self.attend(q, k, v, mask[:, None, None, :])), k, v
 
     def follow(
         self, x: Tensor, k: Tensor, v: Tensor, own: Kept, mask: Tensor, there: Tensor
