@@ -29,7 +29,8 @@ def measure(
     model: Recommender,
     parts: Split,
     began: float,
-    asked: Callable[[], tuple[Cases, NDArray[np.int32] | None]],
+    cases: Cases,
+    lists: NDArray[np.int32] | None,
     beside: Callable[[Evaluation, NDArray[np.int32] | None], dict[str, Any]],
 ) -> dict[str, Any]:
     """Evaluate on validation and test.
@@ -40,7 +41,8 @@ def measure(
         model: fitted.
         parts: the split it was fitted on.
         began: when the run began, of :func:`time.monotonic`.
-        asked: gives the test cases and their short lists.
+        cases: of the test.
+        lists: their short lists, where the recipe has some.
         beside: gives the figures of other recipes on the same cases and lists.
 
     Returns:
@@ -49,8 +51,6 @@ def measure(
     start = time.monotonic()
     ks, masked = recipe.evaluate.ks, recipe.evaluate.mask_seen
     modes = recipe.evaluate.modes or model.modes
-
-    cases, lists = asked()
     short = recipe.evaluate.candidates
 
     def figures(cases: Cases, *, mask_seen: bool, mode: str = modes[0]) -> dict[str, Any]:
@@ -126,7 +126,6 @@ def families(model: Recommender, parts: Split) -> dict[str, Any]:
         return {"blend": blend_figures(model, parts)}
     if isinstance(model, KNNEmbed):
         from onoma.evaluation.alike import alike
-        from onoma.evaluation.candidates import sampled
 
         return {"alike": alike(model, sampled(parts.test, 2000))}
     if isinstance(model, ClickRanker):

@@ -222,7 +222,7 @@ def run(
     else:
         write_examples(folder, recipe, model, parts)
         figures = measure(
-            folder, recipe, model, parts, began, lambda: asked(recipe, parts),
+            folder, recipe, model, parts, began, *asked(recipe, parts),
             lambda tested, lists: beside(folder, recipe, parts, tested, lists),
         )  # fmt: skip
     write_text(json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json")
