@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
+from onoma.neural.narrow import Narrow
 from onoma.neural.noise import GlobalNoise, Noise
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FrozenModule(nn.Module):
 
     Args:
         model: whose weights are read from its folder, anew for each module, in float32 on a
-            processor.
+            processor; see :class:`onoma.neural.narrow.Narrow` for what it learns in.
         layers: only the first layers are kept; None keeps all.
         lora: the updates; None trains nothing inside the model. Their weights are drawn from
             torch's stream; those of equal seeds are equal.
@@ -77,6 +78,7 @@ class FrozenModule(nn.Module):
         self.settings_of_lora, self.source = lora, model.identity
         if lora is not None:
             _inject(network, lora)
+        self._narrow = Narrow(network)
         object.__setattr__(self, "lm", network)  # no submodule: its weights are not ours
         self.width = int(network.config.hidden_size)
         self.updates = nn.ParameterDict(
@@ -85,7 +87,8 @@ class FrozenModule(nn.Module):
         self.register_load_state_dict_pre_hook(_slashed)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's; the language model drops out where its updates do."""
+        """As torch's; the language model drops out where its updates do, and learns in bf16."""
+        self._narrow.learn(mode)
         self.lm.train(mode)
         return super().train(mode)
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from onoma.neural.attention import attend_in_float32
 from onoma.neural.blocks import Trunk
 from onoma.neural.frozen import by_length, first_layers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from onoma.language.torch_model import TorchModel
 
@@ -29,6 +30,7 @@ class Tier(Trunk):
         super().__init__()
         body.set_input_embeddings(nn.Identity())  # type: ignore[operator]
         self.body = body.float().requires_grad_(True)
+        attend_in_float32(cast("PreTrainedModel", body))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """float[b, l, d] to the states, left aligned: nothing looks at what stands behind."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onoma.errors import OnomaError
+from onoma.neural.attention import attend_in_float32
 from onoma.neural.noise import GlobalNoise
 from onoma.neural.seq2seq import padding
 from onoma.recommenders.text.module import TextModule
@@ -128,6 +129,7 @@ class CausalModule(TextModule):
                 )
             except (OSError, ValueError) as error:
                 raise OnomaError(f"no model ({error})", where=checkpoint) from error
+        attend_in_float32(self.lm)
         self.dropout = nn.Dropout(dropout)
         self.count = new
         self.new = nn.Embedding(max(new, 1), config.hidden_size)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onoma.neural.attention import attend_in_float32
 from onoma.neural.frozen import by_length
 from onoma.neural.loss import full_softmax
 from onoma.neural.noise import Dropout, GlobalNoise
@@ -85,6 +86,7 @@ class LMRecModule(TrainedModule):
         self.lm: Any = AutoModel.from_config(
             small_config(size, s.width, s.layers, s.heads, s.inner)
         )
+        attend_in_float32(self.lm)
         self.dropout = Dropout(s.dropout, self.noise)
         self.of_user, self.of_item = (nn.Linear(s.width, s.width, bias=False) for _ in range(2))
         for linear in (self.of_user, self.of_item):
