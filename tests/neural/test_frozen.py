@@ -152,3 +152,25 @@ def test_batches_hold_every_row_once():
     batches = by_length(lengths, 20)
     assert sorted(row for batch in batches for row in batch) == list(range(6))
     assert all(len(b) == 1 or len(b) * max(lengths[r] for r in b) <= 20 for b in batches)
+
+
+def test_it_learns_in_bf16_and_answers_as_before(source, tuned, monkeypatch):
+    """Frozen layers are narrow while updates learn; the answers of float32 come back to the bit."""
+    monkeypatch.setattr("onoma.neural.narrow.matrix_dtype", lambda kind: torch.bfloat16)
+    module = FrozenModule(source, lora=LoraSettings(rank=2, dropout=0.0))
+    prompts = Composer(source.tokenizer).compose([["who"]], [["me"]])
+    module.eval()
+    with torch.no_grad():
+        before = module.read(prompts)
+    module.train()
+    kinds = {p.dtype for n, p in module.lm.named_parameters() if "lora_" in n or "embed" in n}
+    assert kinds == {torch.float32}
+    assert module.lm.base_model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    states = module.read(prompts)
+    assert states.dtype == torch.float32 and not torch.equal(states, before)
+    torch.testing.assert_close(states, before, atol=0.1, rtol=0.1)
+    module.answer_loss(prompts).backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in module.parameters())
+    module.eval()
+    with torch.no_grad():
+        assert torch.equal(module.read(prompts), before)

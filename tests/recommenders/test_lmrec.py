@@ -82,7 +82,7 @@ def test_both_losses_are_what_they_should_be(small_split):
             )
             told.append(F.softplus(-scores[place, target]) + miss)
         expected = 0.5 * language + 2.0 * torch.stack(told).mean()
-    assert loss == pytest.approx(float(expected), rel=1e-4)
+    assert loss == pytest.approx(float(expected), rel=1e-3)  # bf16 where it is native
 
 
 def test_without_language_it_only_matches(small_split):
