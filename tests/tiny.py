@@ -16,8 +16,8 @@ TEMPLATE = (
 
 
 @cache
-def tiny_folder() -> Path:
-    """A causal model of two small layers with its own byte-level tokenizer and chat form."""
+def tiny_folder(layers: int = 2) -> Path:
+    """A causal model of few small layers with its own byte-level tokenizer and chat form."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -41,7 +41,7 @@ def tiny_folder() -> Path:
     torch.manual_seed(0)
     network = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
             initializer_range=0.3, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
         )

@@ -113,17 +113,22 @@ def measure(
 
 
 def families(model: Recommender, parts: Split) -> dict[str, Any]:
-    """What only some models have: families of tasks, names, clicks, lists of several modes."""
+    """What only some models have: families of tasks, names, clicks, searches, several modes."""
     from onoma.recommenders.ranking.clicks import ClickRanker
     from onoma.recommenders.ranking.onepiece import OnePiece
     from onoma.recommenders.retrieval.knnembed import KNNEmbed
     from onoma.recommenders.retrieval.recgpt import RecGPT
+    from onoma.recommenders.retrieval.synergen import SynerGen
     from onoma.recommenders.text.base import TextRecommender
 
     if isinstance(model, RecGPT):
         from onoma.evaluation.blend import blend_figures
 
         return {"blend": blend_figures(model, parts)}
+    if isinstance(model, SynerGen):
+        from onoma.evaluation.search import search_figures
+
+        return {"search": search_figures(model, parts)}
     if isinstance(model, KNNEmbed):
         from onoma.evaluation.alike import alike
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from onoma.cli import show, study_bridged, study_clicks, study_models, study_noise, study_people
+from onoma.cli import (
+    show,
+    study_bridged,
+    study_clicks,
+    study_models,
+    study_noise,
+    study_people,
+    study_search,
+)
 
 app = typer.Typer(help="Experiments over methods.", add_completion=False, no_args_is_help=True)
 
@@ -311,6 +319,7 @@ app.command(epilog=study_bridged.ORDER)(study_bridged.order)
 app.command(epilog=study_bridged.THIRDS)(study_bridged.thirds)
 app.command(epilog=study_clicks.DECOUPLING)(study_clicks.decoupling)
 app.command(epilog=study_clicks.PLACEMENTS)(study_clicks.placements)
+app.command(epilog=study_search.SEARCH)(study_search.search)
 app.command(epilog=study_noise.DENOISING)(study_noise.denoising)
 app.command(epilog=study_models.BIAS)(study_models.bias)
 app.command(epilog=study_models.LIKELIHOOD)(study_models.likelihood)

@@ -29,6 +29,7 @@ from onoma.evaluation.report_systems import (
     blend_section,
     clicks_section,
     health_section,
+    search_section,
     written_section,
 )
 
@@ -101,6 +102,7 @@ def render(
             written_section(metrics),
             clicks_section(metrics),
             blend_section(metrics),
+            search_section(metrics),
             health_section(_map(metrics, "health")),
             names_section(names) if names else "",
             _examples(examples),

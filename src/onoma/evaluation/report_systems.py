@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onoma.evaluation.report_page import Markup, bar, number, section, table
+from onoma.evaluation.report_page import Markup, bar, esc, number, section, table
 
 
 def clicks_section(metrics: Mapping[str, Any]) -> str:
@@ -47,6 +47,26 @@ def blend_section(metrics: Mapping[str, Any]) -> str:
         f"{number(tags.get('popular'))} of the cases."
     )
     return section("What the tags add", table(head, rows), note=note)
+
+
+def search_section(metrics: Mapping[str, Any]) -> str:
+    """Personalised search, beside the query alone and with the query of another."""
+    told = metrics.get("search") or {}
+    if not told:
+        return ""
+    names = {"stranger": "the query, no history", "other": "the query of another case"}
+    rows = [
+        [names.get(name, name), *(number(row.get(key)) for key in ("hr", "mrr", "ndcg"))]
+        for name, row in told.items()
+        if isinstance(row, Mapping)
+    ]
+    k = told.get("k", 10)
+    head = ["", f"HR@{k}", f"MRR@{k}", f"NDCG@{k}"]
+    note = f"Searches: {told.get('searches')}."
+    if not rows:
+        return section("Search", f"<p>{esc(note)}</p>")
+    note += f" {number(told.get('cases'))} test cases, asked by the query of their target."
+    return section("Search", table(head, rows), note=note)
 
 
 def written_section(metrics: Mapping[str, Any]) -> str:

@@ -77,6 +77,26 @@ def reconstruction(hidden: Tensor, target: Tensor, distance: Distance = "rmse") 
     return mse if distance == "mse" else (mse + 1e-12).sqrt()
 
 
+def apart(states: Tensor, taught: Tensor, distance: float) -> Tensor:
+    """How far states are from what they are to be, averaged over rows.
+
+    Args:
+        states: float[n, d].
+        taught: float[n, d].
+        distance: what the Euclidean distance counts beside one less the cosine.
+
+    Returns:
+        Scalar, at least 0; 0 where there is no row.
+
+    Xu et al., SLMRec, ICLR 2025.
+    """
+    if not len(states):
+        return states.sum() * 0
+    states, taught = states.float(), taught.float()
+    angle = 1 - F.cosine_similarity(states, taught, dim=1)
+    return (angle + distance * (states - taught).norm(dim=1)).mean()
+
+
 def uniformity(rows: Tensor, sharpness: float = 2.0) -> Tensor:
     """How much rows crowd together: the mean of exp(-sharpness * distance^2) over pairs.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onoma.neural.blocks import CausalBlock, SequenceEncoder
 from onoma.neural.noise import Noise
+from onoma.neural.rotary import Turn
 
 
 class Kept(NamedTuple):
@@ -26,21 +27,33 @@ class Kept(NamedTuple):
         """Those of int64[a] rows."""
         return Kept(self.keys[rows], self.values[rows])
 
+    def at(self, rows: Tensor, columns: Tensor) -> Kept:
+        """Of one token a row, at int64[a] rows and columns: l is 1."""
+        return Kept(self.keys[rows, :, columns, None], self.values[rows, :, columns, None])
+
+    def then(self, other: Kept) -> Kept:
+        """With what another keeps behind it."""
+        return Kept(
+            torch.cat([self.keys, other.keys], dim=2), torch.cat([self.values, other.values], dim=2)
+        )
+
 
 class HostBlock(CausalBlock):
     """A causal block whose keys and values tokens beside the sequence may read."""
 
-    def keep(self, x: Tensor) -> Kept:
+    def keep(self, x: Tensor, turn: Turn | None = None) -> Kept:
         """The keys and values of float[b, l, width]."""
-        _, k, v = self._split(x)
+        _, k, v = self._placed(x, turn)
         return Kept(k, v)
 
-    def host(self, x: Tensor) -> tuple[Tensor, Kept]:
+    def host(self, x: Tensor, turn: Turn | None = None) -> tuple[Tensor, Kept]:
         """What ``forward`` gives for float[b, l, width], and the keys and values on the way."""
-        q, k, v = self._split(x)
+        q, k, v = self._placed(x, turn)
         return self._close(x, self.attend(q, k, v, None)), Kept(k, v)
 
-    def beside(self, tokens: Tensor, kept: Kept, seen: Tensor) -> Tensor:
+    def beside(
+        self, tokens: Tensor, kept: Kept, seen: Tensor, turn: Turn | None = None
+    ) -> tuple[Tensor, Kept]:
         """Tokens through the block.
 
         Their attention has two parts, token to sequence and token to itself, under one softmax;
@@ -50,18 +63,26 @@ class HostBlock(CausalBlock):
             tokens: float[b, n, width].
             kept: of the sequences.
             seen: bool, broadcast to [b, n, l]: the places that each token reads.
+            turn: of the tokens, where the sequences were turned.
 
         Returns:
-            float[b, n, width].
+            float[b, n, width], and what the tokens themselves keep.
         """
-        q, own_k, own_v = self._split(tokens)
+        q, own_k, own_v = self._placed(tokens, turn)
         scale = q.shape[3] ** -0.5
         among = (q @ kept.keys.transpose(2, 3)).float() * scale
         own = (q.float() * own_k.float()).sum(3, keepdim=True) * scale
         among = among.masked_fill(~seen.unsqueeze(-3), -torch.inf)
         weights = torch.cat([among, own], dim=3).softmax(3).to(q.dtype)
         mixed = weights[..., :-1] @ kept.values + weights[..., -1:] * own_v
-        return self._close(tokens, mixed)
+        return self._close(tokens, mixed), Kept(own_k, own_v)
+
+    def _placed(self, x: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, turned where there is a turn, and values."""
+        q, k, v = self._split(x)
+        if turn is not None:
+            q, k = turn.of(torch.stack([q, k]))
+        return q, k, v
 
 
 class Host(SequenceEncoder):
@@ -79,6 +100,7 @@ class Host(SequenceEncoder):
         dropout: rate inside the blocks.
         input_dropout: rate on what enters.
         noise: the model's randomness.
+        positions: whether learned absolute positions are added; else turns say where tokens stand.
     """
 
     def __init__(
@@ -90,13 +112,16 @@ class Host(SequenceEncoder):
         dropout: float,
         input_dropout: float,
         noise: Noise,
+        *,
+        positions: bool = True,
     ) -> None:
         # One place more than a sequence has: a token stands behind it.
         super().__init__(
-            width, blocks, heads, length + 1, dropout, input_dropout, noise, block=HostBlock
-        )
+            width, blocks, heads, length + 1, dropout, input_dropout, noise,
+            block=HostBlock, positions=positions,
+        )  # fmt: skip
 
-    def keep(self, vectors: Tensor) -> list[Kept]:
+    def keep(self, vectors: Tensor, turn: Turn | None = None) -> list[Kept]:
         """What every block keeps of float[b, l, d] vectors, left aligned."""
         kept: list[Kept] = []
         if not self.blocks:
@@ -104,9 +129,9 @@ class Host(SequenceEncoder):
         x = self.enter(vectors)
         *before, final = (cast(HostBlock, block) for block in self.blocks)
         for block in before:
-            x, found = block.host(x)
+            x, found = block.host(x, turn)
             kept.append(found)
-        return [*kept, final.keep(x)]
+        return [*kept, final.keep(x, turn)]
 
     def beside(self, tokens: Tensor, kept: list[Kept], seen: Tensor, places: Tensor) -> Tensor:
         """Tokens through all blocks.
@@ -121,8 +146,24 @@ class Host(SequenceEncoder):
             float[b, n, d] states.
         """
         assert self.positions is not None
-        x = self.input_dropout(tokens + self.positions[places])
+        return self.join(tokens + self.positions[places], kept, seen)[0]
+
+    def join(
+        self, tokens: Tensor, kept: list[Kept], seen: Tensor, turn: Turn | None = None
+    ) -> tuple[Tensor, list[Kept]]:
+        """Tokens, placed already or turned, through all blocks.
+
+        Args:
+            tokens: float[b, n, d].
+            kept: of b sequences, from :meth:`keep`.
+            seen: bool, broadcast to [b, n, l].
+            turn: of the tokens, where the sequences were turned.
+
+        Returns:
+            float[b, n, d] states, and what every block keeps of the tokens, for others to read.
+        """
+        x, own = self.input_dropout(tokens), []
         for block, found in zip(self.blocks, kept, strict=True):
-            x = cast(HostBlock, block).beside(x, found, seen)
-        out: Tensor = self.norm(x)
-        return out
+            x, mine = cast(HostBlock, block).beside(x, found, seen, turn)
+            own.append(mine)
+        return self.norm(x), own

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from onoma.dataset.files import write_text
-from onoma.errors import OnomaError
+from onoma.neural.lowrank import inject
 from onoma.neural.narrow import Narrow
 from onoma.neural.noise import GlobalNoise, Noise
+from onoma.neural.shallow import keep_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +53,8 @@ class FrozenModule(nn.Module):
     Args:
         model: whose weights are read from its folder, anew for each module, in float32 on a
             processor; see :class:`onoma.neural.narrow.Narrow` for what it learns in.
-        layers: only the first layers are kept; None keeps all.
+        layers: so many are kept, see :func:`onoma.neural.shallow.keep_layers`; None keeps all.
+        spread: they are spread over the depth; else they are the first ones.
         lora: the updates; None trains nothing inside the model. Their weights are drawn from
             torch's stream; those of equal seeds are equal.
 
@@ -68,16 +70,21 @@ class FrozenModule(nn.Module):
     lm: PreTrainedModel
 
     def __init__(
-        self, model: TorchModel, *, layers: int | None = None, lora: LoraSettings | None = None
+        self,
+        model: TorchModel,
+        *,
+        layers: int | None = None,
+        spread: bool = False,
+        lora: LoraSettings | None = None,
     ) -> None:
         super().__init__()
         self.noise: Noise = GlobalNoise()
         network = model.fresh()
         if layers is not None:
-            first_layers(network, layers)
+            keep_layers(network, layers, spread=spread)
         self.settings_of_lora, self.source = lora, model.identity
         if lora is not None:
-            _inject(network, lora)
+            inject(network, lora)
         self._narrow = Narrow(network)
         object.__setattr__(self, "lm", network)  # no submodule: its weights are not ours
         self.width = int(network.config.hidden_size)
@@ -101,6 +108,23 @@ class FrozenModule(nn.Module):
         """float[..., width], the model's own vectors of int64 tokens."""
         found: Tensor = self.lm.get_input_embeddings()(tokens.to(self.device))
         return found
+
+    @torch.no_grad()
+    def like_words(self, bridge: nn.Sequential, sample: Tensor) -> None:
+        """Set a bridge's last layer so that what comes out has the mean and spread of words.
+
+        A language model makes little of vectors whose size it has never seen.
+
+        Args:
+            bridge: ends in a linear layer.
+            sample: float[n, d] of what goes in.
+        """
+        words = self.lm.get_input_embeddings().weight.detach().float().to(sample.device)
+        last, out = bridge[-1], bridge(sample)
+        assert isinstance(last, nn.Linear)
+        factor = words.std(0).mean() / out.std(0).mean().clamp(min=1e-6)
+        last.weight.mul_(factor)
+        last.bias.copy_(words.mean(0) - factor * (out.mean(0) - last.bias))
 
     def read(self, prompts: Mixed, soft: Tensor | None = None) -> Tensor:
         """The states of prompts.
@@ -347,42 +371,6 @@ def _slashed(module: FrozenModule, weights: dict[str, Tensor], prefix: str, *_: 
     own = f"{prefix}updates."
     for name in [name for name in weights if name.startswith(own)]:
         weights[own + name.removeprefix(own).replace(".", "/")] = weights.pop(name)
-
-
-def first_layers(network: PreTrainedModel, layers: int) -> None:
-    """Drop the layers behind the first ones.
-
-    Raises:
-        OnomaError: there are fewer.
-    """
-    body = network.base_model
-    if not 1 <= layers <= len(body.layers):
-        raise OnomaError(
-            f"layers is {layers}, the language model has {len(body.layers)}", where="recipe"
-        )
-    body.layers = body.layers[:layers]
-    network.config.num_hidden_layers = layers
-
-
-def _inject(network: PreTrainedModel, lora: LoraSettings) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise OnomaError("low-rank updates need peft", fix="pip install 'onoma[llm]'") from error
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
-    )
-    try:
-        inject_adapter_in_model(config, network)
-    except ValueError as error:
-        raise OnomaError(
-            f"the language model has no matrices called {', '.join(lora.targets)}",
-            where="recipe",
-            fix="Set lora.targets",
-        ) from error
 
 
 def _card(module: FrozenModule, about: str) -> str:

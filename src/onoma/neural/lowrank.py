@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from onoma.errors import OnomaError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from onoma.neural.frozen import LoraSettings
 
 
 class LowRank(nn.Module):
@@ -70,3 +78,29 @@ def adapt(
             layer.weight.requires_grad_()
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
     return trained, whole
+
+
+def inject(network: PreTrainedModel, lora: LoraSettings) -> None:
+    """Give a language model updates in peft's form, in place; they alone want gradients.
+
+    Raises:
+        OnomaError: it has no such matrices, or peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise OnomaError("low-rank updates need peft", fix="pip install 'onoma[llm]'") from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+    )
+    try:
+        inject_adapter_in_model(config, network)
+    except ValueError as error:
+        raise OnomaError(
+            f"the language model has no matrices called {', '.join(lora.targets)}",
+            where="recipe",
+            fix="Set lora.targets",
+        ) from error

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from onoma.neural.attention import attend_in_float32
 from onoma.neural.blocks import Trunk
-from onoma.neural.frozen import by_length, first_layers
+from onoma.neural.frozen import by_length
+from onoma.neural.shallow import keep_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -84,7 +85,7 @@ def pretrained(model: TorchModel, layers: int) -> tuple[nn.Module, Tensor]:
         OnomaError: it has fewer layers, or cannot be loaded.
     """
     network = model.fresh()
-    first_layers(network, layers)
+    keep_layers(network, layers)
     return cast(nn.Module, network.base_model), network.get_input_embeddings().weight.detach()
 
 

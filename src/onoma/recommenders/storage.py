@@ -97,3 +97,23 @@ def read_model(folder: str | Path, name: str) -> tuple[dict[str, Any], dict[str,
     if said != name:
         raise OnomaError(f"the folder holds a {said!r} model, not {name!r}", where=str(folder))
     return settings, arrays
+
+
+def trained_around(folder: str | Path, name: str, source: str) -> None:
+    """Refuse what was trained around another language model.
+
+    Args:
+        folder: of a recommender that says ``language``.
+        name: of the recommender.
+        source: the language model that is here.
+
+    Raises:
+        OnomaError: it is another one.
+    """
+    record, _ = read_model(folder, name)
+    if record.get("language") != source:
+        raise OnomaError(
+            f"trained around {record.get('language')}, the language model is {source}",
+            where=str(folder),
+            fix="Pull the model it was trained around, or fit it again",
+        )

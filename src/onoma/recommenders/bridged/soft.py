@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.dataset import Dataset, Ragged, Split
-from onoma.errors import OnomaError
 from onoma.language.templates import domain
 from onoma.neural.frozen import Composer, FrozenModule, LoraSettings
 from onoma.neural.trainer import TrainSettings
 from onoma.recommenders.language.likelihood import spoken
 from onoma.recommenders.sequential.sasrec import SASRec
-from onoma.recommenders.storage import read_model
+from onoma.recommenders.storage import trained_around
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
 
 if TYPE_CHECKING:
@@ -101,23 +100,6 @@ class SoftModule(FrozenModule, TrainedModule):
         named = [known.setdefault(tuple(title), len(known)) for title in self.titles]
         self.names: NDArray[np.int64] = np.array(named, dtype=np.int64)
         self.register_buffer("ids", ids)
-
-    @torch.no_grad()
-    def like_words(self, bridge: nn.Sequential, sample: Tensor) -> None:
-        """Set a bridge's last layer so that what comes out has the mean and spread of words.
-
-        A language model makes little of vectors whose size it has never seen.
-
-        Args:
-            bridge: ends in a linear layer.
-            sample: float[n, d] of what goes in.
-        """
-        words = self.lm.get_input_embeddings().weight.detach().float().to(sample.device)
-        last, out = bridge[-1], bridge(sample)
-        assert isinstance(last, nn.Linear)
-        factor = words.std(0).mean() / out.std(0).mean().clamp(min=1e-6)
-        last.weight.mul_(factor)
-        last.bias.copy_(words.mean(0) - factor * (out.mean(0) - last.bias))
 
     def tokens(self, text: str) -> list[int]:
         """A piece of a prompt with the words of the domain in their places."""
@@ -291,13 +273,8 @@ class SoftRecommender(TrainedRecommender):
         super().fit(split)
 
     def item_ids(self) -> Tensor:
-        """float32[n_items, d], the SASRec's items, brought to a mean square of 1.
-
-        What a layer's bias would drown otherwise.
-        """
-        vectors = self.sequence.item_vectors()
-        assert vectors is not None
-        return torch.from_numpy(vectors / max(float(np.sqrt((vectors**2).mean())), 1e-12))
+        """float32[n_items, d]: :func:`mean_square_one` of the SASRec."""
+        return mean_square_one(self.sequence)
 
     def states(self, history: Ragged) -> Tensor:
         """float32[n, d], the directions of the SASRec's last states, of mean square 1."""
@@ -319,14 +296,7 @@ class SoftRecommender(TrainedRecommender):
             OnomaError: as for other recommenders, or the language model is another one.
         """
         model = super().load(folder, dataset)
-        record, _ = read_model(folder, cls.name)
-        if record.get("language") != model.module.source:
-            raise OnomaError(
-                f"trained around {record.get('language')}, the language model is "
-                f"{model.module.source}",
-                where=str(folder),
-                fix="Pull the model it was trained around, or fit it again",
-            )
+        trained_around(folder, cls.name, model.module.source)
         return model
 
 
@@ -334,3 +304,13 @@ def mlp(sizes: Sequence[int], between: Iterable[nn.Module]) -> nn.Sequential:
     """A linear layer, what stands between, and a linear layer."""
     into, middle, out = sizes
     return nn.Sequential(nn.Linear(into, middle), *between, nn.Linear(middle, out))
+
+
+def mean_square_one(sequence: SASRec) -> Tensor:
+    """float32[n_items, d], a fitted SASRec's items, brought to a mean square of 1.
+
+    What a layer's bias would drown otherwise.
+    """
+    vectors = sequence.item_vectors()
+    assert vectors is not None
+    return torch.from_numpy(vectors / max(float(np.sqrt((vectors**2).mean())), 1e-12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -19,14 +20,16 @@ from onoma.recommenders.transformer import NextItem, TransformerRecommender
 
 _CELLS = 1 << 22  # pairs of a candidate and an item of a history at a time
 
+Judge = Callable[[Tensor], Tensor]
 
-class Shortlisted(IdRecommender):
+
+class TwoPass(IdRecommender):
     """A sequence model whose product with every item makes a shortlist that a ranker orders.
 
-    Subclasses say how long it is, what the ranker reads and how it scores. The first mode is the
-    ranker's order, with everything else behind it in the retriever's; the second the retriever
-    alone. What may not be answered takes no place in the shortlist, and named candidates are
-    shortlisted among themselves.
+    Subclasses say how long it is and who judges it. The first mode is the ranker's order, with
+    everything else behind it in the retriever's; the second the retriever alone. What may not be
+    answered takes no place in the shortlist, and named candidates are shortlisted among
+    themselves.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("rank", "retrieve")
@@ -38,6 +41,57 @@ class Shortlisted(IdRecommender):
     @abstractmethod
     def shown(self) -> int:
         """Items of a shortlist; 0 where there is no ranker."""
+
+    @abstractmethod
+    def passes(self, requests: Requests) -> tuple[Tensor, Judge]:
+        """float32[n, d] states of the retriever; from int64[n, c] items the ranker's logits."""
+
+    def score(self, requests: Requests) -> Tensor:
+        """float32[n, n_items]: the ranker's logits, and below them the retriever's order.
+
+        The shortlist depends on what may not be answered and on the candidates.
+        """
+        return self._scores(requests, self.modes[0])
+
+    @torch.no_grad()
+    def _scores(self, requests: Requests, mode: str) -> Tensor:
+        states, judge = self.passes(requests)
+        scores = self.answer(states)
+        if mode != self.modes[0] or not self.shown:
+            return scores
+        asked, items = scores.clone(), None
+        if requests.candidates is not None:
+            items = torch.from_numpy(requests.candidates.astype(np.int64))
+            asked = asked.gather(1, items.clamp(min=0))
+        size = min(self.shown, asked.shape[1])
+        short = top_k(asked, size, forbidden=requests.forbidden(), items=items)
+        codes = torch.from_numpy(short.items.astype(np.int64))
+        missing = codes < 0
+        codes = codes.clamp(min=0)
+        logits = judge(codes)
+        # The rest keeps its order below the lowest of the shortlist.
+        last = torch.from_numpy(short.scores).masked_fill(missing, torch.inf).amin(1)
+        floor = logits.masked_fill(missing, torch.inf).amin(1)
+        some = ~missing.all(1)
+        moved = scores + torch.where(some, floor - last, 0.0)[:, None]
+        moved = moved.minimum(torch.where(some, floor, torch.inf)[:, None])
+        # What is missing writes the first of its row once more: nothing else is overwritten.
+        kept = torch.where(some[:, None], logits, moved.gather(1, codes))
+        codes = torch.where(missing, codes[:, :1], codes)
+        return moved.scatter(1, codes, torch.where(missing, kept[:, :1], kept))
+
+    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        if mode == self.modes[0]:
+            return Recommender._recommend(self, requests, k, mode)
+        scores, items = self._scores(requests, mode), None
+        if requests.candidates is not None:
+            items = torch.from_numpy(requests.candidates.astype(np.int64))
+            scores = scores.gather(1, items.clamp(min=0))
+        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+
+
+class Shortlisted(TwoPass):
+    """Whose ranker reads a history of its own: subclasses say how long, and how it scores."""
 
     @property
     @abstractmethod
@@ -54,39 +108,10 @@ class Shortlisted(IdRecommender):
             items: int64[a, c].
         """
 
-    def score(self, requests: Requests) -> Tensor:
-        """float32[n, n_items]: the ranker's logits, and below them the retriever's order.
-
-        The shortlist depends on what may not be answered and on the candidates.
-        """
-        return self._scores(requests, self.modes[0])
-
-    @torch.no_grad()
-    def _scores(self, requests: Requests, mode: str) -> Tensor:
+    def passes(self, requests: Requests) -> tuple[Tensor, Judge]:
+        """As :meth:`TwoPass.passes`."""
         states = self.states(requests)
-        scores = self.answer(states)
-        if mode != self.modes[0] or not self.shown:
-            return scores
-        asked, items = scores.clone(), None
-        if requests.candidates is not None:
-            items = torch.from_numpy(requests.candidates.astype(np.int64))
-            asked = asked.gather(1, items.clamp(min=0))
-        size = min(self.shown, asked.shape[1])
-        short = top_k(asked, size, forbidden=requests.forbidden(), items=items)
-        codes = torch.from_numpy(short.items.astype(np.int64))
-        missing = codes < 0
-        codes = codes.clamp(min=0)
-        logits = self.judged(requests, states, codes)
-        # The rest keeps its order below the lowest of the shortlist.
-        last = torch.from_numpy(short.scores).masked_fill(missing, torch.inf).amin(1)
-        floor = logits.masked_fill(missing, torch.inf).amin(1)
-        some = ~missing.all(1)
-        moved = scores + torch.where(some, floor - last, 0.0)[:, None]
-        moved = moved.minimum(torch.where(some, floor, torch.inf)[:, None])
-        # What is missing writes the first of its row once more: nothing else is overwritten.
-        kept = torch.where(some[:, None], logits, moved.gather(1, codes))
-        codes = torch.where(missing, codes[:, :1], codes)
-        return moved.scatter(1, codes, torch.where(missing, kept[:, :1], kept))
+        return states, lambda items: self.judged(requests, states, items)
 
     @torch.no_grad()
     def judged(self, requests: Requests, states: Tensor, items: Tensor) -> Tensor:
@@ -104,15 +129,6 @@ class Shortlisted(IdRecommender):
             found = self.judge(states[rows], told.to(where), items[rows].to(where))
             out[rows] = found.float().cpu()
         return out
-
-    def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        if mode == self.modes[0]:
-            return Recommender._recommend(self, requests, k, mode)
-        scores, items = self._scores(requests, mode), None
-        if requests.candidates is not None:
-            items = torch.from_numpy(requests.candidates.astype(np.int64))
-            scores = scores.gather(1, items.clamp(min=0))
-        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
 
 
 class Anchored(NextItem):
