@@ -154,7 +154,7 @@ def test_batches_hold_every_row_once():
     assert all(len(b) == 1 or len(b) * max(lengths[r] for r in b) <= 20 for b in batches)
 
 
-def test_it_learns_in_bf16_and_answers_as_before(source, tuned, monkeypatch):
+def test_it_learns_in_bf16_and_answers_as_before(source, monkeypatch):
     """Frozen layers are narrow while updates learn; the answers of float32 come back to the bit."""
     monkeypatch.setattr("onoma.neural.narrow.matrix_dtype", lambda kind: torch.bfloat16)
     module = FrozenModule(source, lora=LoraSettings(rank=2, dropout=0.0))

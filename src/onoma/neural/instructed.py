@@ -13,7 +13,7 @@ from onoma.neural.frozen import FrozenModule, LoraSettings
 if TYPE_CHECKING:
     from onoma.language.torch_model import TorchModel
 
-Kept = list[tuple[Tensor, Tensor]]  # keys and values of each layer
+_Read = list[tuple[Tensor, Tensor]]  # keys and values of each layer
 
 
 class Instructed(Trunk):
@@ -45,7 +45,7 @@ class Instructed(Trunk):
         super().__init__()
         self.inside = FrozenModule(model, layers=layers, spread=spread, lora=lora)
         self._said = torch.tensor(model.tokenizer(instruction).input_ids)
-        self._kept: Kept | None = None
+        self._kept: _Read | None = None
 
     def train(self, mode: bool = True) -> Self:
         """As torch's; what was kept of the instruction is dropped."""
@@ -82,7 +82,7 @@ class Instructed(Trunk):
             inputs_embeds=vectors, past_key_values=DynamicCache(kept), use_cache=True, **how
         )
 
-    def _front(self) -> Kept:
+    def _front(self) -> _Read:
         """Keys and values of the instruction in every layer, each [1, heads, tokens, size]."""
         if self._kept is not None:
             return self._kept
@@ -92,7 +92,7 @@ class Instructed(Trunk):
             self._kept = self._instruct()
         return self._kept
 
-    def _instruct(self) -> Kept:
+    def _instruct(self) -> _Read:
         from transformers import DynamicCache
 
         cache = DynamicCache()
