@@ -15,6 +15,7 @@ from onoma.dataset.dataset import Dataset
 from onoma.encoding.text import item_texts, words_of
 from onoma.errors import OnomaError
 from onoma.evaluation.search import search_figures
+from onoma.neural.rotary import hours_of
 from onoma.recommenders.base import Requests
 from onoma.recommenders.retrieval import searches
 from onoma.recommenders.retrieval.synergen import SynerGen, _Joint
@@ -142,6 +143,12 @@ def test_times_count_by_their_distances_and_only_where_asked(positions):
     torch.testing.assert_close(later, first, rtol=1e-3, atol=1e-3)
     wider = judged(made, given._replace(times=given.times * 3))[1]
     assert torch.allclose(wider, first, rtol=1e-4, atol=1e-4) == (positions == "order")
+
+
+def test_hours_count_from_the_first_known_moment():
+    """From 1970 on, float32 could not tell a minute."""
+    hours = hours_of(torch.tensor([[1_400_000_000, 1_400_000_060, -1], [-1, -1, -1]]))
+    assert hours.tolist() == [[0.0, pytest.approx(1 / 60), 0.0], [0.0, 0.0, 0.0]]
 
 
 def test_queries_hold_words_once_and_never_a_title(small_split):
