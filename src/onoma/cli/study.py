@@ -40,17 +40,23 @@ def indexing(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds a method.", min=1)] = 3,
     recipe: Annotated[str, typer.Option(help="What spells the names.")] = "packed",
-    out: Annotated[Path, typer.Option(help="Where runs and the page go.")] = Path("studies/names"),
+    out: Annotated[
+        Path, typer.Option(help="The results folder: rows and a page for each data set.")
+    ] = Path("studies/names"),
+    work: Annotated[Path, typer.Option(help="Where weights and checkpoints lie.")] = Path(
+        "runs/names"
+    ),
     json: Annotated[bool, typer.Option("--json", help="Print study.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Which names suit a catalogue: one backbone and budget, a list of indices, a page."""
     from onoma.study import indexing as studies
     from onoma.study import published
+    from onoma.study.rows import KEYS
 
     result = studies.indexing(
         data, out, methods=tuple(method or studies.INDICES), seeds=range(seeds),
-        recipe=recipe, overrides=settings or [], quiet=quiet or json,
+        recipe=recipe, overrides=settings or [], work=work, quiet=quiet or json,
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     if json:
@@ -62,28 +68,28 @@ def indexing(
             row["seeds"],
             *(
                 f"{row[key]['mean']:.4f} ({row[key]['low']:.4f} to {row[key]['high']:.4f})"
-                for key in studies.KEYS
+                for key in KEYS
             ),
             row["invalid"],
             f"{row['seconds']['train']:.0f}",
         ]
         for row in result["rows"]
     ]
-    head = ["index", "seeds", *studies.KEYS, "invalid", "train s"]
+    head = ["index", "seeds", *KEYS, "invalid", "train s"]
     show.print_table(show.grid(f"generate mode on {result['dataset']['name']}", head, lines))
     if result["published"]:
         ours = {row["index"]: row for row in result["rows"]}
         beside = [
-            [name, *(f"{figures[key]:.4f}" for key in studies.KEYS),
-             *(f"{ours[name][key]['mean']:.4f}" if name in ours else "–" for key in studies.KEYS)]
+            [name, *(f"{figures[key]:.4f}" for key in KEYS),
+             *(f"{ours[name][key]['mean']:.4f}" if name in ours else "–" for key in KEYS)]
             for name, figures in result["published"].items()
         ]  # fmt: skip
         head = ["index", *(f"{key}, {whose}" for whose in ("published", "ours")
-                           for key in studies.KEYS)]  # fmt: skip
+                           for key in KEYS)]  # fmt: skip
         show.print_table(show.grid("beside How to Index Item IDs (S001)", head, beside))
         typer.echo(published.order_note(result["rows"], result["published"]))
         typer.echo(result["published_protocol"])
-    typer.echo(f"{result['advice']}\n{out / 'study.html'}")
+    typer.echo(f"{result['advice']}\n{out / result['dataset']['name'] / 'study.html'}")
 
 
 @app.command(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from onoma.errors import MissingColumn, OnomaError
 from onoma.evaluation.cases import read_cases
 from onoma.evaluation.significance import compare, seeds_ci
 from onoma.recipe import Recipe
-from onoma.run import Run, run
+from onoma.run import Run
 from onoma.study.published import PROTOCOL, PUBLISHED, order_note, reversed_pairs
+from onoma.study.rows import KEYS, Rows
 
 INDICES: dict[str, dict[str, Any]] = {
     "random": {"method": "random"},
@@ -54,7 +53,6 @@ INDICES: dict[str, dict[str, Any]] = {
     "streaming": {"method": "streaming"},
 }
 CONTENT = "content"  # stands for the recipe's own encoder
-KEYS = ("recall@10", "ndcg@10")
 DEFAULT = "rqkmeans"  # what the others are tested against
 RECIPE = "packed"  # knows items by their names alone
 BUDGET = (
@@ -74,21 +72,24 @@ def indexing(
     seeds: Sequence[int] = (0, 1, 2),
     recipe: str = RECIPE,
     overrides: Sequence[str] = (),
+    work: str | Path = "runs/names",
     quiet: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train one recipe once a way of naming and seed and compare what generate mode answers.
 
     Everything but the names is the same: the network, the budget, the beam, the evaluation.
-    Finished runs below ``out`` are kept, so an interrupted study goes on where it was.
+    Finished rows below ``out`` are kept, so an interrupted study goes on where it was.
 
     Args:
         data: as for :func:`onoma.run.run`.
-        out: one run directory a method and seed, ``study.json`` and ``study.html`` go here.
+        out: has a folder of each data set, for ``study.json``, ``study.html`` and, for each method
+            and seed, a :class:`~onoma.study.rows.Row` called ``METHOD-seedN``.
         methods: names of ``INDICES``.
         seeds: of naming and training.
         recipe: what is trained: one whose recommender has an ``index`` and generates.
         overrides: ``key=value`` words for every run, after those of the budget.
+        work: where weights and checkpoints of the runs lie.
         quiet: no progress bars.
         tell: called with a line after each run.
 
@@ -107,32 +108,26 @@ def indexing(
     if unknown or not seeds:
         what = f"no index is called {unknown[0]!r}" if unknown else "no seeds"
         raise OnomaError(what, where="study", fix=f"Known: {', '.join(INDICES)}")
-    out = Path(out)
+    rows_of, work = Rows(out), Path(work)
     done: dict[str, list[Run]] = {}
     skipped: dict[str, str] = {}
     for seed in seeds:
         for name in methods:
             if name in skipped:
                 continue
-            words = [
-                *BUDGET,
-                *overrides,
-                f"recommender.index={json.dumps(_index(name, recipe, overrides))}",
-                f"seed={seed}",
-            ]
-            folder = out / name / f"seed{seed}"
-            try:
-                finished = run(Recipe.load(recipe, words), data, folder, quiet=quiet)
-            except MissingColumn as error:
-                # A catalogue without categories cannot be named by them; the others can.
-                skipped[name] = str(error)
-                shutil.rmtree(folder)  # it holds a recipe that never ran
-                with suppress(OSError):
-                    folder.parent.rmdir()
-                tell(f"{name}: skipped, {error}")
-                continue
-            done.setdefault(name, []).append(finished)
-            tell(f"{name}, seed {seed}: " + _said(finished))
+            named = f"recommender.index={json.dumps(_index(name, recipe, overrides))}"
+            words = [*BUDGET, *overrides, named]
+            cell = rows_of.row(Recipe.load(recipe, [*words, f"seed={seed}"]), data, name)
+            if not cell.finished():
+                try:
+                    cell.run(work, words, quiet=quiet)
+                except MissingColumn as error:
+                    # A catalogue without categories cannot be named by them; the others can.
+                    skipped[name] = str(error)
+                    tell(f"{name}: skipped, {error}")
+                    continue
+                tell(f"{name}, seed {seed}: " + _said(cell.kept()))
+            done.setdefault(name, []).append(cell.kept())
     if not done:
         raise OnomaError("no way of naming fits this catalogue", where=str(data))
     known = {name: _cases(runs) for name, runs in done.items()}
@@ -160,9 +155,9 @@ def indexing(
         "reversed": reversed_pairs(rows, published),
         "advice": _advice(first.metrics["dataset"]["name"], rows),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(result, indent=2) + "\n", out / "study.json")
-    write_text(_page(result), out / "study.html")
+    folder = rows_of.out / first.metrics["dataset"]["name"]
+    write_text(json.dumps(result, indent=2) + "\n", folder / "study.json")
+    write_text(_page(result), folder / "study.html")
     return result
 
 

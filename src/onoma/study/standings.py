@@ -17,8 +17,8 @@ from onoma.errors import OnomaError
 from onoma.evaluation.cases import read_cases
 from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, table
 from onoma.evaluation.significance import compare, holm, seeds_ci
+from onoma.study.rows import KEYS
 
-KEYS = ("recall@10", "ndcg@10")
 BASELINE = "sasrec"
 
 
