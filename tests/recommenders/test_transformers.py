@@ -13,6 +13,7 @@ from onoma.recommenders.baselines.popular import MostPopular
 from onoma.recommenders.generative.flagship import Flagship
 from onoma.recommenders.generative.packed import Packed
 from onoma.recommenders.sequential.sasrec import SASRec
+from onoma.recommenders.transformer import NextItem
 from onoma.recommenders.tuning import validation_ndcg
 
 QUICK = {"epochs": 30, "batch_tokens": 128, "lr": 5e-3, "valid_every": 10}
@@ -130,6 +131,14 @@ def test_a_new_item_is_spelled_at_once_where_unseen_items_have_a_share(small_spl
     asked = Requests(Ragged.from_rows([[i] for i in range(30)]))
     assert (more.recommend(asked, 10).items == len(catalogue)).any()
     assert not (model.recommend(asked, 10).items == len(catalogue)).any()
+
+
+def test_a_step_of_packed_reads_what_its_item_table_says(small_split):
+    model = packed().fit(small_split)
+    task, items = model._task(small_split), torch.tensor([[0, 3, model.module.n_items], [5, 1, 2]])
+    model.module.eval()
+    with torch.no_grad():
+        assert torch.equal(task.read(items)[0], NextItem.read(task, items)[0])
 
 
 def test_names_of_both_views_take_new_items(small_split):

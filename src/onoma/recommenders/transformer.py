@@ -322,11 +322,16 @@ class NextItem:
         where = device()
         items, following = self.batches.tensors(batch, module.n_items)
         items, following = items.to(where), following.to(where)
-        table = module.table()
-        with autocast(where.type):
-            states = module.states(items, table)
+        states, table = self.read(items)
         known = following != module.n_items
         return module.loss(*even(states[known].float(), following[known]), table)
+
+    def read(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """float[b, l, d] states of int64[b, l] items, and the table that the loss is given."""
+        module = self.owner.module
+        table = module.table()
+        with autocast(items.device.type):
+            return module.states(items, table), table
 
     def validate(self) -> float:
         self.owner.forget()

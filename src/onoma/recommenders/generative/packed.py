@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onoma.dataset import Split
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import exhaustive
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.noise import Noise
+from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests
 from onoma.recommenders.generative.named import NamedModule, NamedRecommender, NamedSettings
+from onoma.recommenders.transformer import NextItem
 
 
 class PackedModule(NamedModule):
@@ -46,8 +49,12 @@ class PackedModule(NamedModule):
 
     def table(self) -> Tensor:
         """float32[n_items + 1, d]; the last row of the vocabulary stands for no code."""
+        return self.sums(self.rows)
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """float32[n, d], the summed vectors of int64[n, depth] rows."""
         last = len(self.vocabulary) - 1
-        return nn.functional.embedding_bag(self.rows, self.vocabulary, mode="sum", padding_idx=last)
+        return nn.functional.embedding_bag(rows, self.vocabulary, mode="sum", padding_idx=last)
 
     def states_of(self, vectors: Tensor) -> Tensor:
         """float[b, l, d] item vectors to float[b, l, d]."""
@@ -88,6 +95,9 @@ class Packed(NamedRecommender):
         assert self.index is not None
         return PackedModule(self.index, self.settings)
 
+    def _task(self, split: Split) -> Task:
+        return _Names(self, split)
+
     @torch.no_grad()
     def _with_items(
         self, codes: NDArray[np.int32], catalogue: pl.DataFrame, items: pl.DataFrame
@@ -95,10 +105,8 @@ class Packed(NamedRecommender):
         assert self.index is not None
         module = self.module
         new = vocabulary_rows(codes, self.index.sizes).to(module.rows)
-        last = len(module.vocabulary) - 1
-        vectors = nn.functional.embedding_bag(new, module.vocabulary, mode="sum", padding_idx=last)
         return self._grown(
-            vectors,
+            module.sums(new),
             {
                 "rows": torch.cat([module.rows[:-1], new, module.rows[-1:]]),
                 **module.more_names(codes),
@@ -117,3 +125,15 @@ class Packed(NamedRecommender):
             return super()._recommend(requests, k, mode)
         _, items, scores = self.spelled(requests, k)
         return self.join_unseen(items, scores, requests, k)
+
+
+class _Names(NextItem):
+    """The trainer's view: the loss needs no item table, so only the names of a batch are summed."""
+
+    owner: Packed
+
+    def read(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        module = self.owner.module
+        vectors = module.sums(module.rows[items.flatten()]).view(*items.shape, -1)
+        with autocast(items.device.type):
+            return module.states_of(vectors), module.vocabulary
