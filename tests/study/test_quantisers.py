@@ -38,7 +38,7 @@ def test_a_study_of_quantisers(shop: Path, tmp_path: Path) -> None:
     # Nothing tells items of one vector apart.
     assert rows["rqkmeans"]["collisions"] >= result["identical"] > 0
     asked = {row["asked"]: row["holds"] for row in result["acceptance"]}
-    assert len(asked) == 8
+    assert len(asked) == 10
     assert asked["uniform 4 x 256: no collisions after assignment"] is True
     # rqvae was not tried.
     assert asked["rqvae 3 x 256: below 10 % collisions before the fourth code"] is None
@@ -67,18 +67,27 @@ def test_search_by_codes_is_search_by_what_they_decode_to(monkeypatch) -> None:
 
 
 def test_acceptance_holds_where_it_should() -> None:
-    def asked(pq, found, greedy, used):
+    def asked(pq, found, greedy, used, repeated):
         return [row["holds"] for row in study.acceptance({
-            "codes": [{"method": "rqkmeans", "error": 0.1}, {"method": "pq", "error": pq},
-                      {"method": "opq", "error": 0.2}],
+            "codes": [{"method": "rqkmeans", "error": 0.1}, {"method": "opq", "error": 0.2},
+                      {"method": "pq", "error": pq, "repeats": 0.4},
+                      {"method": "parallel", "used": [1, used], "repeats": repeated}],
             "search": [{"method": "pq", "recall@10": found}],
             "uniform": {"greedy": greedy, "after_transport": 0.004, "after_assignment": 0.0,
                         "perplexity": [10, 11], "moved": 0},
             "three_levels": [{"method": "rqvae", "used": [1, used], "collisions": 0.09}],
         })]  # fmt: skip
 
-    assert asked(0.21, 0.99, 0.04, 0.8) == [True] * 8
-    assert asked(0.15, 0.97, 0.02, 0.7) == [False] * 4 + [True, True, False, True]
+    assert asked(0.21, 0.99, 0.04, 0.8, 0.2) == [True] * 10
+    no = asked(0.15, 0.97, 0.02, 0.7, 0.21)
+    assert no == [False] * 4 + [True, True, False, True, False, False]
+
+
+def test_levels_repeat_each_other_by_what_they_share_beyond_chance() -> None:
+    first, second = np.random.default_rng(0).integers(0, 16, (2, 4000))
+    assert study.repeats(np.stack([first, first * 3 % 16], 1)) == pytest.approx(1)
+    assert abs(study.repeats(np.stack([first, second], 1))) < 0.01
+    assert study.repeats(np.stack([first, first, second], 1)) == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_bad_words(shop: Path, tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,6 +83,7 @@ def quantisers(
     rows, made = [], {}
     for name in methods:
         row, made[name] = _quantised(name, vectors, LEVELS, seed)
+        row["repeats"] = repeats(made[name].codes[:, :LEVELS])
         rows.append(row)
         tell(_line(row))
     search = []
@@ -153,7 +155,7 @@ def search_recall(vectors: NDArray[np.float32], index: ItemIndex, seed: int = 0)
 
 
 def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What three systems ask of quantisers, beside what was measured.
+    """What four systems ask of quantisers, beside what was measured.
 
     Returns:
         Rows of ``system``, ``asked``, ``measured`` (text) and ``holds`` (None: not measured).
@@ -200,7 +202,31 @@ def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked = "rqvae 3 x 256: below 10 % collisions before the fourth code"
     met = None if coded is None else f"{coded['collisions']:.2%}"
     put("S033", asked, met, None if coded is None else coded["collisions"] < 0.1)
+    experts, product = codes.get("parallel"), codes.get("pq")
+    asked = "parallel 4 x 256: at least 80 % of the codes of every expert are used"
+    used = None if experts is None else " ".join(f"{share:.0%}" for share in experts["used"])
+    put("S110", asked, used, None if experts is None else min(experts["used"]) >= 0.8)
+    asked = "parallel 4 x 256: experts repeat each other at most half as much as parts of pq"
+    if experts is None or product is None:
+        put("S110", asked, None, None)
+    else:
+        mine, its = experts["repeats"], product["repeats"]
+        put("S110", asked, f"{mine:.3f} by {its:.3f}", mine <= its / 2)
     return rows
+
+
+def repeats(codes: NDArray[np.integer]) -> float:
+    """How much the codes of different levels say the same: 0 as by chance, 1 if one tells all.
+
+    The mean over pairs of levels of int[n, levels] codes of their mutual information, adjusted for
+    chance (Vinh et al., JMLR 2010).
+    """
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    columns = codes.T
+    pairs = itertools.combinations(range(len(columns)), 2)
+    found = [adjusted_mutual_info_score(columns[a], columns[b]) for a, b in pairs]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _quantised(
@@ -263,11 +289,11 @@ def _page(result: Mapping[str, Any]) -> str:
             row["method"], number(row["error"], 3), f"{row['names']:,}",
             f"{row['collisions']:.2%}", f"{row['sharing']:.1%}", row["largest"],
             " / ".join(f"{value:.0f}" for value in row["perplexity"][:LEVELS]),
-            number(min(row["used"]), 2), number(row["seconds"], 1),
+            number(min(row["used"]), 2), number(row.get("repeats"), 2), number(row["seconds"], 1),
         ]  # fmt: skip
 
     head = ["method", "error", "names", "collisions", "items sharing", "largest", "perplexity",
-            "least used", "seconds"]  # fmt: skip
+            "least used", "repeats", "seconds"]  # fmt: skip
     about = result["dataset"]
     asked = [[row["system"] + ": " + row["asked"], row["measured"] or "–", mark(row["holds"])]
              for row in result["acceptance"]]  # fmt: skip
@@ -286,6 +312,7 @@ def _page(result: Mapping[str, Any]) -> str:
         "Error is the squared error of what the codes decode to, by the variance of the vectors. "
         "Collisions are 1 - names / items before any code that tells equals apart; uniform has no "
         "such code and repairs its last level instead, at some error. lsh decodes to nothing. "
+        "Repeats is the mutual information of two levels' codes beyond chance, the mean of pairs. "
         f"Vectors alone leave {result['identical']:.2%} collisions: those of equal items."
     )
     return page(
