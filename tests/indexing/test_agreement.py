@@ -116,7 +116,7 @@ RECONSTRUCTS = {
     "rqvae": {"epochs": 60, "hidden": (64,), "batch": 64, "lr": 0.01},
     "rqkmeans+": {"epochs": 1, "hidden": (32,), "batch": 25},
     "fsq": {"epochs": 60, "hidden": (64,), "batch": 64, "lr": 0.01, "steps": (4, 4)},
-    "parallel": {"epochs": 60, "hidden": (64,), "batch": 64, "lr": 0.01},
+    "parallel": {},
 }  # fmt: skip
 
 

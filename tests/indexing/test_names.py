@@ -4,6 +4,7 @@ import torch
 
 from onoma.errors import OnomaError
 from onoma.indexing import Health, ItemIndex, build
+from onoma.indexing.agreement import reconstruction_error
 
 
 def clustered(n, dim=16, clusters=20, seed=0):
@@ -20,7 +21,7 @@ def named(method, n=600, seed=0, **settings):
 
 
 QUICK = {method: {"epochs": 10, "hidden": (32,), "batch": 256} for method in (
-    "rqvae", "rqkmeans+", "fsq", "parallel"
+    "rqvae", "rqkmeans+", "fsq"
 )}  # fmt: skip
 
 
@@ -29,7 +30,17 @@ def unique(codes):
 
 
 TRAINED = list(QUICK)
-QUANTISERS = ["rqkmeans", "hkmeans", "pq", "opq", "lsh", "balanced", "uniform", *TRAINED]
+QUANTISERS = [
+    "rqkmeans",
+    "hkmeans",
+    "pq",
+    "opq",
+    "lsh",
+    "balanced",
+    "uniform",
+    "parallel",
+    *TRAINED,
+]
 
 
 @pytest.mark.parametrize("method", ["random", *QUANTISERS])
@@ -251,15 +262,26 @@ def test_balanced_groups_are_even():
     assert largest["balanced"] < 1.5 * 2000 / 20 < largest["rqkmeans"]
 
 
-def test_parallel_experts_see_different_things():
-    points = torch.from_numpy(clustered(3000, dim=24, clusters=200))
-    repeat = {}
-    for apart in (0.0, 10.0):
-        way = build("parallel", levels=2, size=16, latent=8, hidden=(32,), epochs=30, apart=apart)
-        codes, _ = way.quantise(points, way.learn(points, torch.Generator().manual_seed(0)))
-        table = np.zeros((16, 16))
-        np.add.at(table, (codes[:, 0], codes[:, 1]), 1 / len(codes))
-        chance = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
-        there = table > 0
-        repeat[apart] = float((table[there] * np.log(table[there] / chance[there])).sum())
-    assert repeat[10.0] < repeat[0.0]
+def test_parallel_codes_add_up_nearer_to_the_item_than_residual_ones():
+    vectors = clustered(3000, dim=24, clusters=200)
+    ours, theirs = (
+        reconstruction_error(
+            vectors, build(method, levels=3, size=32).name_vectors(vectors).reconstruct()
+        )
+        for method in ("parallel", "rqkmeans")
+    )
+    assert ours < 0.97 * theirs
+
+
+def test_no_single_code_of_a_parallel_name_can_be_bettered():
+    vectors = clustered(500, dim=12)
+    way = build("parallel", levels=3, size=16)
+    points = torch.from_numpy(vectors)
+    learnt = way.learn(points, torch.Generator().manual_seed(0))
+    codes = torch.from_numpy(way.quantise(points, learnt)[0]).long()
+    best = (points - way.said(codes, learnt)).square().sum(1)
+    for level in range(3):
+        for code in range(16):
+            other = codes.clone()
+            other[:, level] = code
+            assert bool(((points - way.said(other, learnt)).square().sum(1) >= best - 1e-3).all())

@@ -63,16 +63,31 @@ def kmeans(
         if total >= last * (1 - tol):
             break
         last = total
-        count = torch.bincount(found, minlength=k)
-        sums = torch.zeros_like(centroids).index_add_(0, found, points)
-        centroids = torch.where(count[:, None] > 0, sums / count.clamp(min=1)[:, None], centroids)
-        empty = torch.nonzero(count == 0)[:, 0]
-        if len(empty):
-            worst = distance.topk(min(len(empty), len(points))).indices
-            worst = worst[distance[worst] > 0]  # nothing to gain from a point served exactly
-            centroids[empty[: len(worst)]] = points[worst]
-            last = float("inf") if len(worst) else last
+        centroids, restarted = means(points, centroids, found, distance)
+        last = float("inf") if restarted else last
     return centroids
+
+
+def means(points: Tensor, centroids: Tensor, found: Tensor, distance: Tensor) -> tuple[Tensor, int]:
+    """Centroids amid the points they serve; those that serve none restart at the worst served.
+
+    Args:
+        points: float32[n, dim].
+        centroids: float32[k, dim].
+        found: int64[n], the centroid of every point.
+        distance: float32[n], the squared distance to it.
+
+    Returns:
+        float32[k, dim], and how many restarted.
+    """
+    count = torch.bincount(found, minlength=len(centroids))
+    sums = torch.zeros_like(centroids).index_add_(0, found, points)
+    centroids = torch.where(count[:, None] > 0, sums / count.clamp(min=1)[:, None], centroids)
+    empty = torch.nonzero(count == 0)[:, 0]
+    worst = distance.topk(min(len(empty), len(points))).indices
+    worst = worst[distance[worst] > 0]  # nothing to gain from a point served exactly
+    centroids[empty[: len(worst)]] = points[worst]
+    return centroids, len(worst)
 
 
 def _plus_plus(points: Tensor, k: int, generator: torch.Generator) -> Tensor:

@@ -1,131 +1,109 @@
-"""Method ``parallel``: every code is an expert's own view of the item, in no order."""
+"""Method ``parallel``: centroids that are added up, so that codes stand in no order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from onoma.errors import OnomaError
-from onoma.indexing.autoencoder import AutoencodedNames, Bottleneck, Codebooks
-from onoma.indexing.kmeans import nearest
+from onoma.indexing.kmeans import kmeans, means, nearest
+from onoma.indexing.quantised import QuantisedNames, summed
+
+_ROWS = 1 << 16  # points quantised at a time
+_SETTLED = 1e-3  # a round that takes less of the error than this share is the last
+_TURNS = 10  # most times that each code of an item is chosen anew
 
 
-class ParallelCodes(Codebooks):
-    """Experts with a codebook each, that may not say the same.
+class ParallelNames(QuantisedNames):
+    """Codes whose centroids add up, as those of the experts do in REG4Rec's quantiser (2025).
 
-    The latent is cut into one part an expert.
-
-    Args:
-        levels: experts.
-        size: centroids each.
-        width: of the latent, all experts together.
-        commitment: weight of the pull to the centroid.
-        apart: weight of the squared correlation between directions of different experts.
-        decay: share of the running sums that a step keeps.
-    """
-
-    def __init__(
-        self, levels: int, size: int, width: int, commitment: float, apart: float, decay: float
-    ) -> None:
-        super().__init__(levels, size, width // levels, decay)
-        self.commitment, self.apart = commitment, apart
-
-    def begin(self, latents: Tensor, generator: torch.Generator) -> None:
-        """k-means of every part."""
-        for level, part in enumerate(self._parts(latents)):
-            self.start(level, part, generator)
-
-    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The centroids side by side; commitment, and how much experts repeat each other."""
-        codes, _ = self.codes(latents.detach())
-        said = self.said(codes)
-        loss = self.commitment * F.mse_loss(latents, said, reduction="sum") / len(latents)
-        spread = latents - latents.mean(0)
-        spread = spread / spread.square().mean(0).add(1e-6).sqrt()
-        expert = torch.arange(latents.shape[1]) // self.books.shape[2]
-        others = expert[:, None] != expert[None, :]
-        loss = loss + self.apart * (spread.T @ spread / len(latents))[others].square().mean()
-        return latents + (said - latents).detach(), codes, loss
-
-    def codes(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest centroid of every part."""
-        pairs = [
-            nearest(part, book) for part, book in zip(self._parts(latents), self.books, strict=True)
-        ]
-        return torch.stack([code for code, _ in pairs], 1), torch.stack(
-            [distance for _, distance in pairs]
-        ).sum(0)
-
-    def said(self, codes: Tensor) -> Tensor:
-        """The centroids side by side."""
-        return torch.cat([book[codes[:, i]] for i, book in enumerate(self.books)], 1)
-
-    @torch.no_grad()
-    def after_step(self, latents: Tensor, codes: Tensor) -> None:
-        """Running means."""
-        for level, part in enumerate(self._parts(latents)):
-            self.follow(level, part, codes[:, level])
-
-    def after_epoch(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Unused centroids restart."""
-        for level, part in enumerate(self._parts(latents)):
-            self.revive(level, part, generator)
-
-    def _parts(self, latents: Tensor) -> list[Tensor]:
-        return [part.contiguous() for part in latents.chunk(len(self.books), 1)]
-
-
-class ParallelNames(AutoencodedNames):
-    """Codes of parallel experts (the multi-expert quantiser of REG4Rec, 2025), no residual order.
-
-    A gate over the experts is left out: it can switch an expert off, whose code then says nothing;
-    the decoder weighs the experts instead.
+    Additive quantisation (Babenko and Lempitsky, CVPR 2014): codebooks begin as residual k-means;
+    then, by turns, each does one round of k-means on what all others leave, until no order is left
+    in them. REG4Rec trains a network an expert, held apart by a penalty, and a gate over them;
+    networks held apart rebuilt nothing of the item here, and a gate can switch an expert off.
 
     Args:
-        commitment: weight of the commitment loss.
-        apart: weight of the decorrelation of the experts.
-        decay: of the running means.
-
-    The rest as for :class:`onoma.indexing.autoencoder.AutoencodedNames`; ``latent`` is cut into
-    ``levels`` parts.
+        levels: codebooks.
+        size: centroids each; at most a quarter of the items.
+        iterations: most rounds of Lloyd's algorithm to begin a codebook.
+        rounds: most turns of all codebooks afterwards.
     """
 
     name = "parallel"
 
     def __init__(
-        self,
-        levels: int = 4,
-        size: int = 256,
-        latent: int = 64,
-        hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 100,
-        batch: int = 1024,
-        lr: float = 1e-3,
-        commitment: float = 0.25,
-        apart: float = 1.0,
-        decay: float = 0.95,
+        self, levels: int = 4, size: int = 256, iterations: int = 20, rounds: int = 30
     ) -> None:
-        super().__init__(levels, size, latent, hidden, epochs, batch, lr)
-        if latent % levels:
-            raise OnomaError(f"latent is {latent}, not a multiple of the {levels} levels")
-        if commitment < 0 or apart < 0 or not 0 <= decay < 1:
+        if levels < 1 or size < 1 or iterations < 1 or rounds < 0:
             raise OnomaError(
-                f"commitment is {commitment}, apart {apart} and decay {decay}; the first two must "
-                "be at least 0, decay from 0 to below 1"
+                f"levels is {levels}, size {size}, iterations {iterations} and rounds {rounds}; "
+                "the first three must be at least 1, rounds at least 0"
             )
-        self.commitment, self.apart, self.decay = commitment, apart, decay
+        self.levels, self.size = levels, size
+        self.iterations, self.rounds = iterations, rounds
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
-        return {
-            **super().settings(), "commitment": self.commitment, "apart": self.apart,
-            "decay": self.decay,
-        }  # fmt: skip
+        return {"levels": self.levels, "size": self.size, "iterations": self.iterations,
+                "rounds": self.rounds}  # fmt: skip
 
-    def bottleneck(self, latent: int, size: int) -> Bottleneck:
-        """One codebook an expert."""
-        return ParallelCodes(self.levels, size, latent, self.commitment, self.apart, self.decay)
+    def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """As many codes as centroids."""
+        levels, size, _ = learnt["codebooks"].shape
+        return (size,) * levels
+
+    def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The codebooks, of at most 1,024 points a centroid."""
+        size = min(self.size, max(1, len(points) // 4))
+        books = torch.zeros(self.levels, size, points.shape[1])
+        if not len(points):
+            return {"codebooks": books}
+        limit = 1024 * size
+        if len(points) > limit:
+            points = points[torch.randperm(len(points), generator=generator)[:limit]]
+        left, codes = points.clone(), torch.zeros(self.levels, len(points), dtype=torch.int64)
+        for level in range(self.levels):
+            books[level] = kmeans(left, size, generator, iterations=self.iterations)
+            codes[level], _ = nearest(left, books[level])
+            left -= books[level][codes[level]]
+        last = torch.inf
+        for _ in range(self.rounds):
+            for level in torch.randperm(self.levels, generator=generator).tolist():
+                left += books[level][codes[level]]
+                codes[level], distance = nearest(left, books[level])
+                books[level] = means(left, books[level], codes[level], distance)[0]
+                left -= books[level][codes[level]]
+            error = float(left.square().sum(dtype=torch.float64))
+            if error > last * (1 - _SETTLED):
+                break
+            last = error
+        return {"codebooks": books}
+
+    def quantise(
+        self, points: Tensor, learnt: Mapping[str, Tensor]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
+        """Each code in turn the nearest to what the others leave, until none changes."""
+        books = learnt["codebooks"]
+        codes = torch.zeros(len(books), len(points), dtype=torch.int64)
+        distance = torch.zeros(len(points))
+        for start in range(0, len(points), _ROWS):
+            left, here = points[start : start + _ROWS].clone(), slice(start, start + _ROWS)
+            for turn in range(_TURNS):
+                before = codes[:, here].clone()
+                for level, book in enumerate(books):
+                    if turn:
+                        left += book[codes[level, here]]
+                    codes[level, here], distance[here] = nearest(left, book)
+                    left -= book[codes[level, here]]
+                if turn and torch.equal(before, codes[:, here]):
+                    break
+        return codes.T.numpy().astype(np.int32), distance.numpy()
+
+    def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the centroids."""
+        return summed(codes, learnt["codebooks"])

@@ -21,6 +21,7 @@ from onoma.errors import OnomaError
 from onoma.indexing.agreement import reconstruction_error
 from onoma.indexing.index import ItemIndex
 from onoma.indexing.quantised import VectorNames
+from onoma.indexing.stability import adjusted_mutual_information
 
 LEVELS, SIZE = 4, 256  # 32 bits
 QUANTISERS: dict[str, dict[str, Any]] = {
@@ -218,14 +219,10 @@ def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 def repeats(codes: NDArray[np.integer]) -> float:
     """How much the codes of different levels say the same: 0 as by chance, 1 if one tells all.
 
-    The mean over pairs of levels of int[n, levels] codes of their mutual information, adjusted for
-    chance (Vinh et al., JMLR 2010).
+    The adjusted mutual information of two columns of int[n, levels] codes, the mean of all pairs.
     """
-    from sklearn.metrics import adjusted_mutual_info_score
-
-    columns = codes.T
-    pairs = itertools.combinations(range(len(columns)), 2)
-    found = [adjusted_mutual_info_score(columns[a], columns[b]) for a, b in pairs]
+    pairs = itertools.combinations(codes.T, 2)
+    found = [adjusted_mutual_information(one, other) for one, other in pairs]
     return float(np.mean(found)) if found else 0.0
 
 
