@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from onoma.dataset.files import whole_folder, write_parquet, write_text
+from onoma.errors import OnomaError
 from onoma.evaluation.cases import NAME as CASES
 from onoma.recipe import Recipe
 from onoma.run import Run, load_data, run
@@ -54,7 +55,7 @@ class Row:
 
     def finished(self) -> bool:
         """Whether the row on disk is of this very recipe and data."""
-        return read(self.folder).get("key") == self.key
+        return _read(self.folder).get("key") == self.key
 
     def run(self, work: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
         """Run it below ``work``, where the weights stay, and keep the row.
@@ -71,7 +72,7 @@ class Row:
         fresh = not place.exists()
         try:
             done = run(self.recipe, self.data, place, quiet=quiet)
-        except Exception:
+        except OnomaError:
             if fresh and [path.name for path in place.glob("*")] == ["recipe.yaml"]:
                 shutil.rmtree(place)  # a recipe that never ran
             raise
@@ -85,7 +86,7 @@ class Row:
     def _keep(self, done: Run, overrides: Sequence[str]) -> None:
         words = [self.recipe.name, "--data", done.metrics["dataset"]["name"], *overrides]
         command = shlex.join(["onoma", "run", *words, f"seed={self.recipe.seed}"])
-        if read(self.folder):
+        if _read(self.folder):
             shutil.rmtree(self.folder)  # of another recipe, data or version
         with whole_folder(self.folder) as folder:
             for name in _FILES:
@@ -138,7 +139,7 @@ class Rows:
         return Row(recipe, data, _key(recipe, data_hash), folder)
 
 
-def read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
     """``row.json`` of a folder; empty where there is none that can be read."""
     try:
         found = json.loads((folder / "row.json").read_text("utf-8"))
