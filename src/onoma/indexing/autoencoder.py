@@ -107,6 +107,10 @@ class Codebooks(Bottleneck):
 class Autoencoder(nn.Module):
     """A ReLU network to a latent and its mirror back.
 
+    Its matrices start as rotations that keep the size of what a ReLU halves (Saxe et al., ICLR
+    2014): from torch's own start the latents of items hardly differ, and a small catalogue gives
+    too few steps to draw them apart.
+
     Args:
         width: of the points.
         hidden: widths between, outermost first.
@@ -160,9 +164,9 @@ class AutoencodedNames(QuantisedNames):
         size: int = 256,
         latent: int = 32,
         hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 100,
-        batch: int = 1024,
-        lr: float = 1e-3,
+        epochs: int = 50,
+        batch: int = 256,
+        lr: float = 3e-3,
     ) -> None:
         numbers = {"levels": levels, "size": size, "latent": latent, "epochs": epochs,
                    "batch": batch}  # fmt: skip
@@ -303,5 +307,8 @@ class AutoencodedNames(QuantisedNames):
 def _layers(widths: Sequence[int]) -> nn.Sequential:
     parts: list[nn.Module] = []
     for into, out in pairwise(widths):
-        parts += [nn.Linear(into, out), nn.ReLU()]
+        layer = nn.Linear(into, out)
+        nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
+        nn.init.zeros_(layer.bias)
+        parts += [layer, nn.ReLU()]
     return nn.Sequential(*parts[:-1])

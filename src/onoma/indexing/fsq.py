@@ -77,9 +77,9 @@ class FSQ(AutoencodedNames):
         levels: int = 3,
         steps: Sequence[int] = (8, 8, 4),
         hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 100,
-        batch: int = 1024,
-        lr: float = 1e-3,
+        epochs: int = 50,
+        batch: int = 256,
+        lr: float = 3e-3,
     ) -> None:
         if not steps or min(steps) < 2:
             raise OnomaError(f"steps is {list(steps)}; every direction needs at least 2")

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.neural.device import compute_dtype
+from onoma.neural.loss import full_softmax
 from onoma.neural.noise import Dropout, Noise
 
 _CODE_SCALE = 0.5  # of a code's initial vector; the state it joins is normalised to 1
+_WIDE = 512  # codes from which a level's logits cost more in memory than in arithmetic
 
 
 class _Block(nn.Module):
@@ -97,11 +99,15 @@ class DepthDecoder(nn.Module):
         Returns:
             One float[m, size] a level.
         """
+        x = self._read(self.input_dropout(self._entered(context, codes)))
+        return [head(x[:, level]) for level, head in enumerate(self.heads)]
+
+    def _entered(self, context: Tensor, codes: Tensor) -> Tensor:
+        """float32[m, depth, width], what each level reads."""
         said = [self.enter(context).float()]
         for level, table in enumerate(self.tables[:-1]):
             said.append(said[-1] + table(codes[:, level].clamp(min=0)))
-        x = self._read(self.input_dropout(torch.stack(said, dim=1) + self.positions))
-        return [head(x[:, level]) for level, head in enumerate(self.heads)]
+        return torch.stack(said, dim=1) + self.positions
 
     def _read(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -123,15 +129,33 @@ class DepthDecoder(nn.Module):
         Returns:
             float32[]; without lessons, the mean of minus log p(name).
         """
-        total = []
-        n = int((codes[:, 0] >= 0).sum() if lessons is None else (lessons[0].sum(1) > 0).sum())
-        for level, row in enumerate(self.forward(context, codes)):
+        counts = codes[:, 0] >= 0 if lessons is None else lessons[0].sum(1) > 0
+        goals = codes.masked_fill(~counts[:, None], -1)
+        places = [_told(goals[:, level]) for level in range(len(self.sizes))]
+        read = self._entered(context, codes).transpose(0, 1).flatten(0, 1)
+        if any(len(rows) < len(codes) for rows in places):
+            first = range(0, read.shape[0], max(len(codes), 1))
+            read = read.index_select(
+                0, torch.cat([start + rows for start, rows in zip(first, places, strict=True)])
+            )
+        said = torch.split(self._read(self.input_dropout(read)), [len(rows) for rows in places])
+        total = read.new_zeros(())
+        for level, (x, rows) in enumerate(zip(said, places, strict=True)):
             if lessons is None:
-                goal = codes[:, level]
-                total.append(F.cross_entropy(row.float(), goal, ignore_index=-1, reduction="sum"))
+                total = total + self._surprise(level, x, goals[rows, level])
             else:
-                total.append(-(lessons[level] * row.float().log_softmax(1)).sum())
-        return torch.stack(total).sum() / max(n, 1)
+                logits = self.heads[level](x).float()
+                total = total - (lessons[level][rows] * logits.log_softmax(1)).sum()
+        return total / counts.sum().clamp(min=1)
+
+    def _surprise(self, level: int, x: Tensor, codes: Tensor) -> Tensor:
+        """Sum of the cross-entropies of int64[n] codes of one level, -1 for none, after states."""
+        head = cast(nn.Linear, self.heads[level])
+        if self.sizes[level] < _WIDE or not len(codes):
+            return F.cross_entropy(head(x).float(), codes, ignore_index=-1, reduction="sum")
+        rows = torch.cat([x.float(), x.new_ones(len(x), 1, dtype=torch.float32)], 1)
+        table = torch.cat([head.weight, head.bias[:, None]], 1)
+        return full_softmax(rows, table, codes) * (codes >= 0).sum()
 
     def begin(self, context: Tensor) -> Tensor:
         """See :class:`onoma.neural.beam.Speller`; context is float[n, width]."""
@@ -154,3 +178,16 @@ class DepthDecoder(nn.Module):
             return state  # one state a user broadcasts over the beams
         rows = parents + torch.arange(n, device=parents.device)[:, None] * beams
         return state.reshape(-1, width).index_select(0, rows.view(-1)).view(*parents.shape, width)
+
+
+def _told(goals: Tensor) -> Tensor:
+    """int64[r], the places of int64[m] goals that are codes, or all m where that saves little.
+
+    Matrix libraries build a kernel for every shape they meet, so r is a multiple of 128, or m; the
+    places beyond those of codes are of -1.
+    """
+    told, none = (goals >= 0).nonzero()[:, 0], (goals < 0).nonzero()[:, 0]
+    beyond = none[: -len(told) % 128]
+    if len(told) + len(beyond) == len(goals) or -len(told) % 128 > len(beyond):
+        return torch.arange(len(goals), device=goals.device)
+    return torch.cat([told, beyond])

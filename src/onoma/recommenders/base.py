@@ -227,9 +227,11 @@ class Recommender(ABC):
         name: the word used in recipes.
         reads: the signals of :class:`Requests` that change the answer.
         modes: ways to answer; the first is the default.
+        takes: which of ``seed``, ``folder`` and ``quiet`` the class is made with.
     """
 
     name: ClassVar[str]
+    takes: ClassVar[frozenset[str]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset({"history"})
     modes: ClassVar[tuple[str, ...]] = ("rank",)
     batch: ClassVar[int] = 1024
@@ -246,12 +248,15 @@ class Recommender(ABC):
         """An unfitted recommender from the settings of a recipe.
 
         Args:
-            settings: arguments of the class.
-            seed: of everything random, for classes that have any.
+            settings: arguments of the class; a seed among them counts in place of ``seed``.
+            seed: of everything random.
             folder: where a long fit keeps checkpoints, log and cached vectors.
             quiet: no progress bar.
         """
-        return cls(**settings)
+        given = {"folder": folder, "quiet": quiet}
+        taken = {key: value for key, value in given.items() if key in cls.takes}
+        seeded = {"seed": seed, **settings} if "seed" in cls.takes else settings
+        return cls(**seeded, **taken)
 
     @abstractmethod
     def fit(self, split: Split) -> Self:

@@ -35,6 +35,7 @@ class Cascade(Recommender):
     """
 
     name = "cascade"
+    takes = frozenset({"seed", "folder", "quiet"})
     reads = frozenset({"history", "candidates", "query", "context"})
 
     def __init__(
@@ -74,18 +75,6 @@ class Cascade(Recommender):
                     "lower keep or raise its shortlist"
                 )
         self._n_items = 0
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
 
     def fit(self, split: Split) -> Self:
         """Fit each stage by itself."""

@@ -46,6 +46,7 @@ class TrainedRecommender(Recommender):
     module: TrainedModule
     settings_type: ClassVar[type[BaseModel]]
     settings: BaseModel
+    takes = frozenset({"seed", "folder", "quiet"})
     # Whether it trains around or inside the weights of a language model, which no service gives.
     around_weights: ClassVar[bool] = False
 
@@ -69,18 +70,6 @@ class TrainedRecommender(Recommender):
         self.folder = Path(folder) if folder else None
         self.training: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """Pass seed, folder and quiet on to the class."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
 
     @abstractmethod
     def _build(self, split: Split) -> TrainedModule:

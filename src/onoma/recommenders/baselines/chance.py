@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,22 +23,11 @@ class Random(Recommender):
     """
 
     name = "random"
+    takes = frozenset({"seed"})
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._n_items = 0
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`; the recipe's seed counts where the settings name none."""
-        return cls(**{"seed": seed, **settings})
 
     def fit(self, split: Split) -> Self:
         """Count the catalogue."""

@@ -36,6 +36,7 @@ class LikedTexts(Recommender):
     """
 
     name = "liked-texts"
+    takes = frozenset({"seed"})
     reads = frozenset({"history", "candidates", "liked"})
 
     def __init__(
@@ -52,18 +53,6 @@ class LikedTexts(Recommender):
         self.training: dict[str, Any] = {}
         self._content: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._weights: NDArray[np.float64] = np.zeros(0)
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`; the recipe's seed draws the questions."""
-        return cls(**{"seed": seed, **settings})
 
     def fit(self, split: Split) -> Self:
         """Fit the weights; validation picks the penalty.

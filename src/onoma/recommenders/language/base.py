@@ -82,6 +82,7 @@ class Prompted(Recommender):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"history", "candidates"})
+    takes = frozenset({"seed"})
     batch: ClassVar[int] = 64
 
     def __init__(
@@ -97,18 +98,6 @@ class Prompted(Recommender):
         self.answers: Counter[str] = Counter()
         self._counts: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._dataset: Dataset | None = None
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`; the recipe's seed counts where the settings name none."""
-        return cls(**{"seed": seed, **settings})
 
     @property
     def language(self) -> LanguageModel:

@@ -132,6 +132,7 @@ class KNNEmbed(Recommender):
     """
 
     name = "knn-embed"
+    takes = frozenset({"seed", "folder", "quiet"})
     reads = frozenset({"history", "users"})
     modes = ("smoothed", "mixture", "single", "mean")
     batch = 256
@@ -169,18 +170,6 @@ class KNNEmbed(Recommender):
         )
         self.training: dict[str, Any] = {}
         self._neighbours, self._smoothing = neighbours or 1, 1.0 if smoothing is None else smoothing
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -70,6 +70,7 @@ class ConsRec(Recommender):
     """
 
     name = "consrec"
+    takes = frozenset({"seed", "folder", "quiet"})
     inner: Recommender
     vectors: NDArray[np.float32]
 
@@ -97,18 +98,6 @@ class ConsRec(Recommender):
         beside = self.folder and self.folder / f"above-{threshold}"
         given = {key: value for key, value in self.settings.of.items() if key != "name"}
         return self._class.create(given, seed=self.seed, folder=beside, quiet=self.quiet)
-
-    @classmethod
-    def create(
-        cls,
-        settings: dict[str, Any],
-        *,
-        seed: int = 0,
-        folder: Path | None = None,
-        quiet: bool = False,
-    ) -> Self:
-        """As :meth:`Recommender.create`."""
-        return cls(**settings, seed=seed, folder=folder, quiet=quiet)
 
     def fit(self, split: Split) -> Self:
         """Learn the space, filter, and train a recommender for each threshold."""
