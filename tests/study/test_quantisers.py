@@ -38,10 +38,9 @@ def test_a_study_of_quantisers(shop: Path, tmp_path: Path) -> None:
     # Nothing tells items of one vector apart.
     assert rows["rqkmeans"]["collisions"] >= result["identical"] > 0
     asked = {row["asked"]: row["holds"] for row in result["acceptance"]}
-    assert len(asked) == 10
     assert asked["uniform 4 x 256: no collisions after assignment"] is True
-    # rqvae was not tried.
-    assert asked["rqvae 3 x 256: below 10 % collisions before the fourth code"] is None
+    # rqvae and parallel were not tried.
+    assert len(asked) == 6
 
 
 def test_search_by_codes_is_search_by_what_they_decode_to(monkeypatch) -> None:

@@ -63,8 +63,8 @@ def quantisers(
         ``dataset``, ``encoder``, ``width``, ``without_vector`` (items), ``identical`` (one less
         different vectors / items: collisions that no quantiser can avoid), ``codes`` (one row a
         method at 32 bits), ``search`` (at 32 bytes), ``three_levels`` (rqvae and rqkmeans with 3
-        codes), ``uniform`` (repair of the last code) and ``acceptance`` (what was asked, what was
-        measured, and whether it holds; None where a method that it needs was not tried).
+        codes), ``uniform`` (repair of the last code) and ``acceptance`` (of what was tried: what
+        was asked, what was measured, and whether it holds).
 
     Raises:
         OnomaError: an unknown method, or fewer items than codes need.
@@ -156,64 +156,58 @@ def search_recall(vectors: NDArray[np.float32], index: ItemIndex, seed: int = 0)
 
 
 def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What four systems ask of quantisers, beside what was measured.
+    """What four systems ask of quantisers that were tried, beside what was measured.
 
     Returns:
-        Rows of ``system``, ``asked``, ``measured`` (text) and ``holds`` (None: not measured).
+        Rows of ``system``, ``asked``, ``measured`` (text) and ``holds``.
     """
     codes = {row["method"]: row for row in result["codes"]}
-    search = {row["method"]: row for row in result["search"]}
     three = {row["method"]: row for row in result["three_levels"]}
     rows: list[dict[str, Any]] = []
 
-    def put(system: str, asked: str, measured: str | None, holds: bool | None) -> None:
+    def put(system: str, asked: str, measured: str, holds: bool) -> None:
         rows.append({"system": system, "asked": asked, "measured": measured, "holds": holds})
 
-    def ratio(asked: str, one: str, other: str, most: float) -> None:
-        if one not in codes or other not in codes:
-            return put("S116", asked, None, None)
-        value = codes[one]["error"] / codes[other]["error"]
-        return put("S116", asked, f"{value:.3f}", value <= most)
-
-    ratio("32 bits: error of rqkmeans at most 0.6 of pq's", "rqkmeans", "pq", 0.6)
-    ratio("32 bits: error of opq at most pq's", "opq", "pq", 1.0)
-    asked = "32 bytes and 200 candidates: recall@10 of exact search at least 0.98"
-    best = max((row["recall@10"] for row in search.values()), default=None)
-    each = ", ".join(f"{row['recall@10']:.4f} {name}" for name, row in search.items())
-    put("S116", asked, each or None, None if best is None else best >= 0.98)
-    repair = result["uniform"]
-    checks: tuple[tuple[str, str, Callable[[dict[str, Any]], bool]], ...] = (
-        ("uniform 4 x 256: greedy collisions above 3 %, below 0.5 % after transport",
-         "{greedy:.2%} to {after_transport:.2%}",
-         lambda r: r["greedy"] > 0.03 and r["after_transport"] < 0.005),
-        ("uniform 4 x 256: perplexity of the last level does not fall",
-         "{perplexity[0]:.1f} to {perplexity[1]:.1f}",
-         lambda r: r["perplexity"][1] >= r["perplexity"][0]),
-        ("uniform 4 x 256: no collisions after assignment",
-         "{after_assignment:.2%}, {moved} items left an overfull group",
-         lambda r: r["after_assignment"] == 0),
-    )  # fmt: skip
-    for asked, said, holds in checks:
-        told = repair is not None
-        put("S067", asked, said.format(**repair) if told else None, holds(repair) if told else None)
-    coded = three.get("rqvae")
-    asked = "rqvae 3 x 256: at least 80 % of the codes of every level are used"
-    used = None if coded is None else " ".join(f"{share:.0%}" for share in coded["used"])
-    put("S033", asked, used, None if coded is None else min(coded["used"]) >= 0.8)
-    asked = "rqvae 3 x 256: below 10 % collisions before the fourth code"
-    met = None if coded is None else f"{coded['collisions']:.2%}"
-    put("S033", asked, met, None if coded is None else coded["collisions"] < 0.1)
-    experts, product = codes.get("parallel"), codes.get("pq")
-    asked = "parallel 4 x 256: at least 80 % of the codes of every expert are used"
-    used = None if experts is None else " ".join(f"{share:.0%}" for share in experts["used"])
-    put("S110", asked, used, None if experts is None else min(experts["used"]) >= 0.8)
-    asked = "parallel 4 x 256: experts repeat each other at most half as much as parts of pq"
-    if experts is None or product is None:
-        put("S110", asked, None, None)
-    else:
-        mine, its = experts["repeats"], product["repeats"]
-        put("S110", asked, f"{mine:.3f} by {its:.3f}", mine <= its / 2)
+    for asked, one, most in (
+        ("32 bits: error of rqkmeans at most 0.6 of pq's", "rqkmeans", 0.6),
+        ("32 bits: error of opq at most pq's", "opq", 1.0),
+    ):
+        if one in codes and "pq" in codes:
+            value = codes[one]["error"] / codes["pq"]["error"]
+            put("S116", asked, f"{value:.3f}", value <= most)
+    if search := result["search"]:
+        asked = "32 bytes and 200 candidates: recall@10 of exact search at least 0.98"
+        each = ", ".join(f"{row['recall@10']:.4f} {row['method']}" for row in search)
+        put("S116", asked, each, max(row["recall@10"] for row in search) >= 0.98)
+    if repair := result["uniform"]:
+        put("S067", "uniform 4 x 256: greedy collisions above 3 %, below 0.5 % after transport",
+            f"{repair['greedy']:.2%} to {repair['after_transport']:.2%}",
+            repair["greedy"] > 0.03 and repair["after_transport"] < 0.005)  # fmt: skip
+        before, after = repair["perplexity"]
+        put("S067", "uniform 4 x 256: perplexity of the last level does not fall",
+            f"{before:.1f} to {after:.1f}", after >= before)  # fmt: skip
+        put("S067", "uniform 4 x 256: no collisions after assignment",
+            f"{repair['after_assignment']:.2%}, {repair['moved']} items left an overfull group",
+            repair["after_assignment"] == 0)  # fmt: skip
+    if coded := three.get("rqvae"):
+        put("S033", "rqvae 3 x 256: at least 80 % of the codes of every level are used",
+            _shares(coded["used"]), min(coded["used"]) >= 0.8)  # fmt: skip
+        put("S033", "rqvae 3 x 256: below 10 % collisions before the fourth code",
+            f"{coded['collisions']:.2%}", coded["collisions"] < 0.1)  # fmt: skip
+    if experts := codes.get("parallel"):
+        put("S110", "parallel 4 x 256: at least 80 % of the codes of every expert are used",
+            _shares(experts["used"]), min(experts["used"]) >= 0.8)  # fmt: skip
+        if "pq" in codes:
+            mine, its = experts["repeats"], codes["pq"]["repeats"]
+            asked = (
+                "parallel 4 x 256: experts repeat each other at most half as much as parts of pq"
+            )
+            put("S110", asked, f"{mine:.3f} by {its:.3f}", mine <= its / 2)
     return rows
+
+
+def _shares(used: Sequence[float]) -> str:
+    return " ".join(f"{share:.0%}" for share in used)
 
 
 def repeats(codes: NDArray[np.integer]) -> float:
@@ -274,9 +268,7 @@ def _line(row: Mapping[str, Any]) -> str:
 def _page(result: Mapping[str, Any]) -> str:
     from onoma.evaluation.report_page import Dot, Markup, dot_chart, number, page, section, table
 
-    def mark(holds: bool | None) -> Markup | str:
-        if holds is None:
-            return "–"
+    def mark(holds: bool) -> Markup:
         return Markup(
             f'<span class="tag{" yes" if holds else ""}">{"yes" if holds else "no"}</span>'
         )
@@ -292,7 +284,7 @@ def _page(result: Mapping[str, Any]) -> str:
     head = ["method", "error", "names", "collisions", "items sharing", "largest", "perplexity",
             "least used", "repeats", "seconds"]  # fmt: skip
     about = result["dataset"]
-    asked = [[row["system"] + ": " + row["asked"], row["measured"] or "–", mark(row["holds"])]
+    asked = [[row["system"] + ": " + row["asked"], row["measured"], mark(row["holds"])]
              for row in result["acceptance"]]  # fmt: skip
     rows = sorted(result["codes"], key=lambda row: (row["error"] is None, row["error"]))
     dots = [Dot(row["method"], row["error"], ours=True) for row in rows if row["error"] is not None]
