@@ -131,21 +131,24 @@ class DepthDecoder(nn.Module):
         """
         counts = codes[:, 0] >= 0 if lessons is None else lessons[0].sum(1) > 0
         goals = codes.masked_fill(~counts[:, None], -1)
+        every = torch.arange(len(codes), device=codes.device)
         places = [_told(goals[:, level]) for level in range(len(self.sizes))]
         read = self._entered(context, codes).transpose(0, 1).flatten(0, 1)
-        if any(len(rows) < len(codes) for rows in places):
-            first = range(0, read.shape[0], max(len(codes), 1))
+        if any(rows is not None for rows in places):
+            told = [every if rows is None else rows for rows in places]
             read = read.index_select(
-                0, torch.cat([start + rows for start, rows in zip(first, places, strict=True)])
+                0, torch.cat([level * len(codes) + rows for level, rows in enumerate(told)])
             )
-        said = torch.split(self._read(self.input_dropout(read)), [len(rows) for rows in places])
+        sizes = [len(codes) if rows is None else len(rows) for rows in places]
+        said = torch.split(self._read(self.input_dropout(read)), sizes)
         total = read.new_zeros(())
         for level, (x, rows) in enumerate(zip(said, places, strict=True)):
+            here = slice(None) if rows is None else rows
             if lessons is None:
-                total = total + self._surprise(level, x, goals[rows, level])
+                total = total + self._surprise(level, x, goals[here, level])
             else:
                 logits = self.heads[level](x).float()
-                total = total - (lessons[level][rows] * logits.log_softmax(1)).sum()
+                total = total - (lessons[level][here] * logits.log_softmax(1)).sum()
         return total / counts.sum().clamp(min=1)
 
     def _surprise(self, level: int, x: Tensor, codes: Tensor) -> Tensor:
@@ -180,14 +183,12 @@ class DepthDecoder(nn.Module):
         return state.reshape(-1, width).index_select(0, rows.view(-1)).view(*parents.shape, width)
 
 
-def _told(goals: Tensor) -> Tensor:
-    """int64[r], the places of int64[m] goals that are codes, or all m where that saves little.
+def _told(goals: Tensor) -> Tensor | None:
+    """int64[r], the places of int64[m] goals that are codes; None where leaving out saves little.
 
-    Matrix libraries build a kernel for every shape they meet, so r is a multiple of 128, or m; the
-    places beyond those of codes are of -1.
+    Matrix libraries build a kernel for every shape they meet, so r is a multiple of 128; the places
+    beyond those of codes are of -1.
     """
     told, none = (goals >= 0).nonzero()[:, 0], (goals < 0).nonzero()[:, 0]
-    beyond = none[: -len(told) % 128]
-    if len(told) + len(beyond) == len(goals) or -len(told) % 128 > len(beyond):
-        return torch.arange(len(goals), device=goals.device)
-    return torch.cat([told, beyond])
+    beyond = -len(told) % 128
+    return None if len(none) <= beyond else torch.cat([told, none[:beyond]])
