@@ -160,6 +160,7 @@ class AutoencodedNames(QuantisedNames):
 
     def __init__(
         self,
+        *,
         levels: int = 3,
         size: int = 256,
         latent: int = 32,

@@ -67,25 +67,17 @@ class FSQ(AutoencodedNames):
     Args:
         levels: codes before disambiguation.
         steps: steps of each direction of a code; the vocabulary is their product.
-        hidden, epochs, batch, lr: as for :class:`onoma.indexing.autoencoder.AutoencodedNames`.
+        rest: as for :class:`onoma.indexing.autoencoder.AutoencodedNames`.
     """
 
     name = "fsq"
 
-    def __init__(
-        self,
-        levels: int = 3,
-        steps: Sequence[int] = (8, 8, 4),
-        hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 50,
-        batch: int = 256,
-        lr: float = 3e-3,
-    ) -> None:
+    def __init__(self, *, levels: int = 3, steps: Sequence[int] = (8, 8, 4), **rest: Any) -> None:
         if not steps or min(steps) < 2:
             raise OnomaError(f"steps is {list(steps)}; every direction needs at least 2")
         self.steps = tuple(int(step) for step in steps)
         size = int(torch.tensor(self.steps).prod())
-        super().__init__(levels, size, levels * len(self.steps), hidden, epochs, batch, lr)
+        super().__init__(levels=levels, size=size, latent=levels * len(self.steps), **rest)
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,21 +44,9 @@ class GraphNames(RQVAE):
     name = "graph"
 
     def __init__(
-        self,
-        levels: int = 3,
-        size: int = 256,
-        latent: int = 32,
-        hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 50,
-        batch: int = 256,
-        lr: float = 3e-3,
-        commitment: float = 0.25,
-        decay: float = 0.95,
-        behaviour: Any = "collaborative",
-        hops: int = 2,
-        own: float = 0.5,
+        self, *, behaviour: Any = "collaborative", hops: int = 2, own: float = 0.5, **rest: Any
     ) -> None:
-        super().__init__(levels, size, latent, hidden, epochs, batch, lr, commitment, decay)
+        super().__init__(**rest)
         if hops < 1 or not 0 < own < 1:
             raise OnomaError(f"hops is {hops} and own {own}; at least 1, and between 0 and 1")
         self.behaviour, self.hops, self.own = behaviour, hops, own

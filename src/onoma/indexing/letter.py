@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -46,20 +45,13 @@ class LetterNames(RQVAE):
 
     def __init__(
         self,
-        levels: int = 3,
-        size: int = 256,
-        latent: int = 32,
-        hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 50,
-        batch: int = 256,
-        lr: float = 3e-3,
-        commitment: float = 0.25,
-        decay: float = 0.95,
+        *,
         behaviour: Any = "collaborative",
         contrast: float = 0.1,
         diversity: float = 0.01,
+        **rest: Any,
     ) -> None:
-        super().__init__(levels, size, latent, hidden, epochs, batch, lr, commitment, decay)
+        super().__init__(**rest)
         if contrast < 0 or diversity < 0:
             raise OnomaError(
                 f"contrast is {contrast} and diversity {diversity}; both must be at least 0"

@@ -112,19 +112,8 @@ class RQVAE(AutoencodedNames):
 
     name = "rqvae"
 
-    def __init__(
-        self,
-        levels: int = 3,
-        size: int = 256,
-        latent: int = 32,
-        hidden: Sequence[int] = (512, 256, 128),
-        epochs: int = 50,
-        batch: int = 256,
-        lr: float = 3e-3,
-        commitment: float = 0.25,
-        decay: float = 0.95,
-    ) -> None:
-        super().__init__(levels, size, latent, hidden, epochs, batch, lr)
+    def __init__(self, *, commitment: float = 0.25, decay: float = 0.95, **rest: Any) -> None:
+        super().__init__(**rest)
         if commitment < 0 or not 0 <= decay < 1:
             raise OnomaError(
                 f"commitment is {commitment} and decay {decay}; commitment must be at least 0, "
@@ -155,16 +144,13 @@ class RQKMeansPlus(RQVAE):
 
     def __init__(
         self,
-        levels: int = 3,
-        size: int = 256,
+        *,
         hidden: Sequence[int] = (256,),
         epochs: int = 25,
-        batch: int = 256,
         lr: float = 1e-3,
-        commitment: float = 0.25,
-        decay: float = 0.95,
+        **rest: Any,
     ) -> None:
-        super().__init__(levels, size, 1, hidden, epochs, batch, lr, commitment, decay)
+        super().__init__(latent=1, hidden=hidden, epochs=epochs, lr=lr, **rest)
 
     def settings(self) -> dict[str, Any]:
         """All arguments."""
