@@ -49,8 +49,10 @@ def test_the_bridged_model_with_and_without_its_lesson(data, tmp_path):
     settings = f"model={tiny_folder()}", "layers=1", "hidden=16", "title=3", "history=4"
     words = [*(f"recommender.{word}" for word in settings), "evaluate.cases=20", sequence]
     result = order(data, tmp_path, seeds=[0], overrides=words, quiet=True)
-    assert [row["arm"] for row in result["rows"]] == [YARDSTICK, WITHOUT, WITH]
-    assert [row["reads"] for row in result["rows"]] == [20, 4, 4]
+    arms = [YARDSTICK, f"{YARDSTICK}, last 4", WITHOUT, WITH]
+    assert [row["arm"] for row in result["rows"]] == arms
+    assert [row["reads"] for row in result["rows"]] == [20, 4, 4, 4]
+    assert len({row["permuted"]["mean"] for row in result["rows"][:2]}) == 2
     assert all(-1 <= row["cosine"] < 1 for row in result["rows"])
     assert len(result["acceptance"]) == 2 and result["distilled"]["loss"]["cases"] == 20
     again = order(data, tmp_path, seeds=[0], overrides=words, quiet=True)  # kept runs

@@ -20,7 +20,7 @@ from onoma.evaluation.significance import bootstrap_ci, compare, holm
 from onoma.evaluation.ties import averaged
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender, Requests
-from onoma.recommenders.bridged.llmsrec import LLMSRec
+from onoma.recommenders.bridged.llmsrec import LLMSRec, LLMSRecSettings
 from onoma.recommenders.transformer import TransformerRecommender
 from onoma.run import asked, build, run
 
@@ -46,8 +46,9 @@ def order(
     A history is cut to what the model reads before it is put in another order, so that the model
     sees the same items; what was seen and may not be answered stays the whole. Times stay where
     they are, and the items change places under them. ``llm-srec`` becomes three arms: the SASRec
-    that it learns from, itself without the lesson, and itself. Finished runs below ``out`` are
-    kept.
+    that it learns from, itself without the lesson, and itself; the SASRec is also measured on as
+    few items as the others are told, since a few that change places cost less. Finished runs
+    below ``out`` are kept.
 
     Args:
         data: as for :func:`onoma.run.run`.
@@ -92,6 +93,10 @@ def order(
                     fitted = build(_alone(finished.recipe, whole), None, quiet).fit(mixed)
                     found["trained"] = _figures(fitted, _asked(cases, lists, None), cases)
                 done.setdefault(arm, []).append(found)
+                if arm == YARDSTICK and (few := _told(whole)) < found["reads"]:
+                    # Where fewer items change places, less is lost: the measure for the others.
+                    cut = sensitivity(finished.recommender, cases, lists, seed, reads=few)
+                    done.setdefault(f"{YARDSTICK}, last {few}", []).append(cut)
                 tell(
                     f"{arm}, seed {seed}: {KEY} {found['original'].mean():.4f}, "
                     f"permuted {found['permuted'].mean():.4f}"
@@ -103,7 +108,12 @@ def order(
 
 
 def sensitivity(
-    model: Recommender, cases: Cases, lists: NDArray[np.int32] | None = None, seed: int = 0
+    model: Recommender,
+    cases: Cases,
+    lists: NDArray[np.int32] | None = None,
+    seed: int = 0,
+    *,
+    reads: int | None = None,
 ) -> dict[str, Any]:
     """What the order of the histories is worth to a fitted recommender.
 
@@ -112,12 +122,13 @@ def sensitivity(
         cases: n cases.
         lists: int32[n, c] candidates; the whole catalogue where not given.
         seed: of the permutations, one for each user.
+        reads: items of a history that are told, the last ones; by default as many as are read.
 
     Returns:
         ``reads``, ``original`` and ``permuted`` (float64[n], NDCG@10), and ``cosine``
         (float64[n], or None where the model has no vector of a user).
     """
-    reads = items_read(model)
+    reads = items_read(model) if reads is None else reads
     plain = _asked(cases, lists, reads)
     mixed = replace(plain, history=permuted(plain.history, cases.users, seed))
     first, second = user_vectors(model, plain), user_vectors(model, mixed)
@@ -192,6 +203,11 @@ def _arms(whole: Recipe, out: Path, seed: int) -> list[tuple[str, Recipe]]:
         (arm, Recipe.check({**raw, "name": _folder(arm), "recommender": recommender}, arm))
         for arm, recommender in made.items()
     ]
+
+
+def _told(whole: Recipe) -> int:
+    """Items of a history that the bridged model is told."""
+    return int(whole.recommender.get("history", LLMSRecSettings().history))
 
 
 def _alone(recipe: Recipe, whole: Recipe) -> Recipe:
