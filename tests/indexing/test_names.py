@@ -5,6 +5,7 @@ import torch
 from onoma.errors import OnomaError
 from onoma.indexing import Health, ItemIndex, build
 from onoma.indexing.agreement import reconstruction_error
+from onoma.indexing.autoencoder import Autoencoder
 
 
 def clustered(n, dim=16, clusters=20, seed=0):
@@ -225,6 +226,15 @@ def test_training_lowers_the_error_and_no_code_dies():
 
 def _part(learnt, word):
     return {k.removeprefix(word): v for k, v in learnt.items() if k.startswith(word)}
+
+
+def test_a_fresh_encoder_tells_points_apart():
+    points = torch.nn.functional.normalize(
+        torch.randn(500, 64, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    network = Autoencoder(64, (512, 256, 128), 32, skip=False)
+    ratio = network.encode(points).std(0).mean() / points.std(0).mean()
+    assert 0.3 < float(ratio) < 3
 
 
 def test_rqkmeans_plus_starts_from_residual_kmeans():
