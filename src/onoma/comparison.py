@@ -29,22 +29,23 @@ def comparison(runs: Sequence[Run], keys: Sequence[str], measure: bool = True) -
         (mean and interval of recipes that are there with several seeds).
 
     Raises:
-        OnomaError: the runs are of different data or splits, or lack the metric;
-            or figures are not stored and are not to be measured.
+        OnomaError: the runs were asked different questions, or lack the metric; or figures are
+            not stored and are not to be measured.
     """
     import numpy as np
 
+    from onoma.evaluation.cases import question
     from onoma.evaluation.significance import compare as paired
     from onoma.evaluation.significance import holm
 
     first = runs[0]
     for other in runs[1:]:
-        if _cut(other) != _cut(first):
-            raise OnomaError(
-                f"other data, split or masking than {first.path}", where=str(other.path),
-                fix="Only runs on the same cases can be paired",
-            )  # fmt: skip
+        if question(other.metrics) != question(first.metrics):
+            raise _unlike(other, first)
     figures = [per_case(run, measure) for run in runs]
+    for other, columns in zip(runs[1:], figures[1:], strict=True):
+        if not np.array_equal(columns["user"], figures[0]["user"]):
+            raise _unlike(other, first)
     labels = _labels(runs)
     tables: dict[str, list[dict[str, Any]]] = {}
     for key in keys:
@@ -77,26 +78,29 @@ def per_case(run: Run, measure: bool = True) -> dict[str, NDArray[np.generic]]:
     """The run's test figures, one a case: stored, or measured again and stored.
 
     Raises:
-        OnomaError: they are not stored and are not to be measured.
+        OnomaError: they are not stored and are not to be measured, or are answers to yes-or-no
+            questions.
     """
     from onoma.evaluation.cases import read_cases, write_cases
+    from onoma.run import evaluation
 
     known = read_cases(run.path)
     if known is not None and _belong(known, run.metrics["test"]):
         return known
+    if run.recipe.data.protocol == "likes":
+        raise OnomaError(
+            "its questions are of yes or no, and have no figures to pair", where=str(run.path),
+            fix="Name the other recipe in evaluate.beside",
+        )  # fmt: skip
     if not measure:
         raise OnomaError(
             "its figures a case are not stored", where=run.path.name,
             fix="onoma compare measures them again",
         )  # fmt: skip
-    from onoma.evaluation.evaluate import evaluate
-
-    settings = run.recipe.evaluate
-    measured = evaluate(
-        run.recommender, run.split.test, run.split, ks=settings.ks, mask_seen=settings.mask_seen
-    )
-    write_cases(measured, run.path)
-    return {"user": measured.cases.users, **measured.metrics}
+    write_cases(evaluation(run), run.path)
+    stored = read_cases(run.path)
+    assert stored is not None
+    return stored
 
 
 def _belong(columns: dict[str, NDArray[np.generic]], test: dict[str, Any]) -> bool:
@@ -107,9 +111,11 @@ def _belong(columns: dict[str, NDArray[np.generic]], test: dict[str, Any]) -> bo
     )
 
 
-def _cut(run: Run) -> tuple[object, ...]:
-    data, protocol = run.metrics.get("dataset", {}), run.metrics.get("protocol", {})
-    return data.get("split_hash"), protocol.get("mask_seen")
+def _unlike(run: Run, first: Run) -> OnomaError:
+    return OnomaError(
+        f"other data, split, masking, cases or candidates than {first.path}", where=str(run.path),
+        fix="Only runs on the same cases can be paired",
+    )  # fmt: skip
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -90,7 +90,8 @@ def measure(
     }
     if short is None:  # short lists hold nothing that was seen, and choose nothing
         valid = sampled(parts.valid, recipe.evaluate.cases)
-        metrics["valid"] = figures(valid, mask_seen=masked)
+        if len(valid):
+            metrics["valid"] = figures(valid, mask_seen=masked)
         other = "test_unmasked" if masked else "test_masked"
         metrics[other] = figures(cases, mask_seen=not masked)
     if recipe.evaluate.beside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -83,12 +83,13 @@ class EvaluateSection(_Section):
         cases: test and validation cases at most, drawn by a fixed seed; all where not given.
         history: items that a test case's history has at least.
         candidates: rank a short list a case; the whole catalogue where not given.
-        beside: recipes that are fitted on the same split and measured on the same cases.
+        beside: recipes that are fitted on the same split and measured on the same cases; one of
+            the same recommender takes all settings that it does not state itself from this one.
         query: what test users ask in words: ``reviews``, those they wrote before and nothing of
             the target's; users who wrote nothing else are left out. Nothing where not given.
     """
 
-    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 5, 10, 20, 50), min_length=1)
     mask_seen: bool = True
     examples: int = Field(default=8, ge=0)
     modes: tuple[str, ...] | None = Field(default=None, min_length=1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
 from onoma.dataset import Cases, Dataset, Split, split
@@ -106,18 +106,17 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set the run was fitted on; its hash is checked.
+        """The data set the run was fitted on; its hashes are checked.
 
         Raises:
             OnomaError: the data changed since.
         """
         dataset = load_data(self.recipe)
-        known = self.metrics.get("dataset", {}).get("hash")
-        if known and known != dataset.hash:
+        if not dataset.same(self.metrics.get("dataset", {})):
             raise OnomaError(
-                f"the data changed since this run (hash {dataset.hash}, was {known})",
+                "the data changed since this run",
                 where=str(self.path),
-                fix="Run the recipe again",
+                fix="Run the recipe again with --fresh",
             )
         return dataset
 
@@ -185,7 +184,7 @@ def run(
         fresh: start over although the folder holds a finished or interrupted run.
         quiet: no progress bar.
 
-    A finished run of the same recipe is returned as it is; an interrupted one goes on.
+    A finished run of the same recipe and data is returned as it is; an interrupted one goes on.
 
     Raises:
         OnomaError: bad data or settings, or the folder holds a run of another recipe.
@@ -203,18 +202,19 @@ def run(
             fix=f"Known: {', '.join(known)}",
         )
     folder = Path(out) if out else run_folder(recipe, dataset)
-    if _claim(folder, recipe, fresh):
+    if _claim(folder, recipe, dataset, fresh):
         return Run(folder, recipe)
     from onoma.judging import measure_likes
     from onoma.measuring import measure, write_examples
 
     began = time.monotonic()
     parts = cut(recipe, dataset)
+    questions = None if parts.test.labels is not None else asked(recipe, parts)
     model = build(recipe, folder, quiet)
     model.fit(parts)
     model.save(folder)
     write_names(folder, model, parts)
-    if parts.test.labels is not None:
+    if questions is None:
         figures = measure_likes(
             folder, recipe, model, parts, began,
             lambda name: other(folder, recipe, parts, name).path,
@@ -222,7 +222,7 @@ def run(
     else:
         write_examples(folder, recipe, model, parts)
         figures = measure(
-            folder, recipe, model, parts, began, *asked(recipe, parts),
+            folder, recipe, model, parts, began, *questions,
             lambda tested, lists: beside(folder, recipe, parts, tested, lists),
         )  # fmt: skip
     write_text(json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json")
@@ -231,7 +231,7 @@ def run(
     return Run(folder, recipe)
 
 
-def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
+def _claim(folder: Path, recipe: Recipe, dataset: Dataset, fresh: bool) -> bool:
     """Make the folder ours; True when it already holds this very run, finished."""
     known = folder / "recipe.yaml"
     if fresh:
@@ -240,13 +240,20 @@ def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
         for checkpoint in folder.rglob("checkpoint.safetensors"):  # one a step, where there are
             checkpoint.unlink()
     elif known.exists():
-        if yaml.safe_load(known.read_text("utf-8")) != yaml.safe_load(recipe.dump()):
+        there = Run(folder, Recipe.load(str(known)))
+        if there.recipe != recipe:
             raise OnomaError(
                 "the folder holds a run of other settings",
                 where=str(folder),
                 fix="Use --fresh to replace it or --out for another folder",
             )
         if (folder / "metrics.json").exists():
+            if not dataset.same(there.metrics.get("dataset", {})):
+                raise OnomaError(
+                    "the data changed since this run",
+                    where=str(folder),
+                    fix="Use --fresh to replace it or --out for another folder",
+                )
             return True
     elif folder.exists() and any(folder.iterdir()):
         raise OnomaError(
@@ -258,24 +265,69 @@ def _claim(folder: Path, recipe: Recipe, fresh: bool) -> bool:
     return False
 
 
-def asked(recipe: Recipe, parts: Split) -> tuple[Cases, NDArray[np.int32] | None]:
-    """The test cases that a recipe measures, and their short lists where it has some."""
+def asked(
+    recipe: Recipe, parts: Split, part: Literal["test", "valid"] = "test"
+) -> tuple[Cases, NDArray[np.int32] | None]:
+    """The cases of a part that a recipe measures, and their short lists where it has some.
+
+    Raises:
+        OnomaError: there are none, or too few candidates.
+    """
     from onoma.evaluation.candidates import of_ratings, sampled, short_lists
 
-    about = recipe.evaluate
-    cases = parts.test.take(np.flatnonzero(parts.test.history.lengths >= about.history))
-    short = about.candidates
+    about, short = recipe.evaluate, recipe.evaluate.candidates
+    cases = parts.test if part == "test" else parts.valid
+    cases = cases.take(np.flatnonzero(cases.history.lengths >= about.history))
+    drawn: Any = None if short is None else short.drawn
+    if short is not None and short.drawn == "disliked":
+        # What was disliked may have left the data by its rating.
+        section = recipe.data.model_copy(update={"min_rating": None})
+        whole = load_data(recipe.model_copy(update={"data": section}))
+        drawn = of_ratings(whole, parts.dataset, short.disliked)
+        cases = cases.take(np.flatnonzero(drawn.take(cases.users).lengths > short.negatives))
+    if not len(cases):
+        raise OnomaError(
+            f"no {part} case is left to ask",
+            where=recipe.name,
+            fix="Lower evaluate.history or evaluate.candidates.negatives, or change the cut",
+        )
+    cases = sampled(cases, about.cases)
     if short is None:
-        return sampled(cases, about.cases), None
-    if short.drawn != "disliked":
-        cases = sampled(cases, about.cases)
-        return cases, short_lists(cases, parts, short.negatives, short.drawn, short.seed)
-    # What was disliked may have left the data by its rating.
-    whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"min_rating": None})})
-    disliked = of_ratings(load_data(whole), parts.dataset, short.disliked)
-    able = disliked.take(cases.users).lengths > short.negatives
-    cases = sampled(cases.take(np.flatnonzero(able)), about.cases)
-    return cases, short_lists(cases, parts, short.negatives, disliked, short.seed)
+        return cases, None
+    return cases, short_lists(cases, parts, short.negatives, drawn, short.seed)
+
+
+def evaluation(
+    done: Run,
+    part: Literal["test", "valid"] = "test",
+    *,
+    ks: Sequence[int] | None = None,
+    mask_seen: bool | None = None,
+    mode: str | None = None,
+) -> Evaluation:
+    """Ask a finished run again what its recipe asks.
+
+    Args:
+        done: finished; its split has cases without ``labels``.
+        part: whose cases.
+        ks: cut-offs; the recipe's where not given.
+        mask_seen: likewise.
+        mode: of the recommender; the recipe's first, or the recommender's.
+
+    Raises:
+        OnomaError: the part has no such cases.
+    """
+    from onoma.evaluation.evaluate import evaluate
+
+    about, model = done.recipe.evaluate, done.recommender
+    cases, lists = asked(done.recipe, done.split, part)
+    return evaluate(
+        model, cases, done.split,
+        ks=about.ks if ks is None else ks,
+        mask_seen=about.mask_seen if mask_seen is None else mask_seen,
+        mode=mode or (about.modes or model.modes)[0],
+        candidates=lists,
+    )  # fmt: skip
 
 
 def beside(
@@ -309,6 +361,8 @@ def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
     """
     raw = Recipe.load(name).model_dump(mode="json")
     raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
+    if raw["recommender"]["name"] == recipe.recommender["name"]:
+        raw["recommender"] = recipe.recommender | raw["recommender"]  # it differs by what it says
     raw["evaluate"]["query"] = recipe.evaluate.query
     if parts.test.labels is not None:
         raw["evaluate"]["cases"] = recipe.evaluate.cases

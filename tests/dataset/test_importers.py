@@ -294,3 +294,50 @@ def test_a_million_rows(tmp_path: Path) -> None:
     dataset = load(tmp_path / "l.csv")
     assert (dataset.n_users, dataset.n_items, dataset.n_interactions) == (50_021, 20_011, n)
     assert dataset.interactions["timestamp"].is_sorted()
+
+
+@pytest.mark.parametrize(
+    "text,columns",
+    [
+        ("0,1400000000,106,5\n1,1400000001,107,4\n", ["user_id", "timestamp", "item_id", "rating"]),
+        ("B00004U9V2,u1,4,1400000000\n", ["item_id", "user_id", "rating", "timestamp"]),
+    ],
+)
+def test_named_columns_are_taken_at_their_word(tmp_path: Path, text: str, columns) -> None:
+    """The first line of either could be Amazon's."""
+    dataset = load(write(tmp_path / "l.csv", text), columns=columns)
+    first = dict(zip(columns, text.splitlines()[0].split(","), strict=True))
+    assert rows(dataset)[0] == (first["user_id"], first["item_id"], 1_400_000_000)
+
+
+def test_options_without_effect_are_refused(tmp_path: Path) -> None:
+    log = write(tmp_path / "l.csv", GOOD)
+    folder = load(log).save(tmp_path / "folder")
+    items = write(tmp_path / "i.csv", "item_id,title,maker\nx,Red,A\n")
+    for path, given in (
+        (folder, {"items": items}),
+        ("packaged:movielens", {"time_unit": "ms"}),
+        (log, {"texts": True}),
+        (write(tmp_path / "l.jsonl", '{"user": "a", "item": "x"}\n'), {"delimiter": ";"}),
+        (log, {"rename": {"timestamp": "tmie"}}),
+        (log, {"rename": {"brand": "mkaer"}, "items": items}),
+        (log, {"rename": {"title": "tilte"}, "items": items}),
+    ):
+        name = next(iter(given))
+        with pytest.raises(OnomaError, match=f"takes no '{name}'|no column"):
+            load(path, **given)
+    named = load(log, items=items, rename={"brand": "maker", "rating": "rating"})
+    assert named.items["brand"].to_list().count("A") == 1
+
+
+def test_a_unit_of_numbers_leaves_dates_alone(tmp_path: Path) -> None:
+    text = "user,item,time\na,x,2017-07-14 02:40:00\nb,y,1500000001000\n"
+    assert rows(load(write(tmp_path / "l.csv", text), time_unit="ms")) == TWO
+    lines = '{"user": "a", "item": "x", "ts": "2017-07-14 02:40:00"}\n'
+    assert rows(load(write(tmp_path / "l.jsonl", lines), time_unit="ms")) == TWO[:1]
+
+
+def test_separators_of_several_characters_and_quotes(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.dat", 'a::x::1500000000\nb::y "z"::1500000001\n')
+    dataset = load(path, delimiter="::", columns=["user_id", "item_id", "timestamp"])
+    assert rows(dataset) == [TWO[0], ("b", 'y "z"', 1_500_000_001)]

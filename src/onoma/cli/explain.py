@@ -34,17 +34,16 @@ def explain(
     if (user is None) == (history is None):
         raise OnomaError("give either --user or --history", where="explain")
     from onoma import explanation
-    from onoma.recommenders import Requests
     from onoma.run import open_run
 
     opened = open_run(path)
     dataset = opened.dataset
-    known, users = asked(dataset, user, history)
+    requests = asked(opened, user, history)
     model = opened.recommender
     chosen = method or explanation.default_method(model)
     attribution = explanation.build(chosen, opened.split, seed)
     if item is None:
-        target = int(model.recommend(Requests(known, users), 1).items[0, 0])
+        target = int(model.recommend(requests, 1).items[0, 0])
         if target < 0:
             raise OnomaError("there is nothing left to recommend", where="explain")
     else:
@@ -52,7 +51,7 @@ def explain(
         if target < 0:
             raise OnomaError(f"no item {item!r} in {dataset.name}", where="--item")
     (found,) = explanation.explain(
-        model, known[0], [target], attribution,
+        model, requests.history[0], [target], attribution,
         attributes=explanation.SharedAttributes(dataset.items), index=getattr(model, "index", None),
     )  # fmt: skip
     told = explanation.titled(dataset, found)

@@ -35,7 +35,7 @@ def leaderboard(
 ) -> None:
     """Run or resume recipes x data sets x seeds and rank them; finished rows are kept."""
     from onoma.study import leaderboard as studies
-    from onoma.study.standings import HEAD, lines
+    from onoma.study.standings import head, lines
 
     names = [name for word in recipes or [] for name in word.split(",") if name]
     result = studies.leaderboard(
@@ -46,9 +46,9 @@ def leaderboard(
         show.emit(result)
         return
     for board in result["boards"]:
-        about = board["dataset"]
-        title = f"{about['name']}, {about['test_cases']:,} test cases"
-        show.print_table(show.grid(title, HEAD, lines(board)))
+        ranked = board["protocol"]["ranked"]
+        title = f"{board['dataset']['name']}, {board['cases']:,} test cases, {ranked} ranked"
+        show.print_table(show.grid(title, head(board), lines(board)))
         typer.echo("")
     if result["pending"]:
         typer.echo(f"{len(result['pending'])} runs are left; the same command goes on with them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,9 @@ from onoma.cli import show
 from onoma.errors import OnomaError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from onoma.dataset import Dataset, Ragged
+    from onoma.recommenders import Requests
+    from onoma.run import Run
 
 
 def recommend(
@@ -37,12 +37,11 @@ def recommend(
     """What a run answers to a user or a bare history."""
     if (user is None) == (history is None):
         raise OnomaError("give either --user or --history", where="recommend")
-    from onoma.recommenders import Requests
     from onoma.run import open_run
 
     opened = open_run(path)
     dataset = opened.dataset
-    known, users = asked(dataset, user, history)
+    requests = asked(opened, user, history)
     banned = codes_of(dataset, exclude, "--exclude") if exclude else None
     model = opened.recommender
     if mode is not None and mode not in model.modes:
@@ -50,12 +49,12 @@ def recommend(
             f"{model.name} has no mode {mode!r}", where="--mode",
             fix=f"Use one of {', '.join(model.modes)}",
         )  # fmt: skip
-    requests = Requests(known, users, exclude=banned, mask_seen=not repeats)
+    requests = replace(requests, exclude=banned, mask_seen=not repeats)
     answer = model.recommend(requests, min(k, dataset.n_items), mode=mode)
     found = answer.items[0][answer.items[0] >= 0]
     ids, titles = answer.ids(dataset)[0], dataset.titles(found)
     scores = [float(score) for score in answer.scores[0][: len(found)]]
-    had = known[0]
+    had = requests.history[0]
     if json:
         show.emit(
             {
@@ -78,20 +77,18 @@ def recommend(
     show.print_table(show.grid("", ["", "id", "title", "score"], rows))
 
 
-def asked(
-    dataset: Dataset, user: str | None, history: str | None
-) -> tuple[Ragged, NDArray[np.int32] | None]:
-    """One row of item codes from ``--user`` or ``--history``, and the user's code if known."""
-    import numpy as np
+def asked(opened: Run, user: str | None, history: str | None) -> Requests:
+    """What ``--user`` or ``--history`` asks: a known user as the evaluation tells one."""
+    from onoma.recommenders import Requests
 
-    from onoma.dataset import Ragged
-
+    dataset, section = opened.dataset, opened.recipe.data
     if user is None:
-        return codes_of(dataset, history or "", "--history"), None
+        return Requests(codes_of(dataset, history or "", "--history"))
     code = dataset.user_code(user)
     if code < 0:
         raise OnomaError(f"no user {user!r} in {dataset.name}", where="--user")
-    return Ragged.from_rows([dataset.history(code)]), np.array([code], dtype=np.int32)
+    above = section.liked_above if section.protocol == "likes" else None
+    return Requests.known(dataset, code, above=above)
 
 
 def codes_of(dataset: Dataset, words: str, where: str) -> Ragged:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from onoma.cli import show
 from onoma.errors import OnomaError
+
+if TYPE_CHECKING:
+    from onoma.run import Run
 
 
 def run(
@@ -54,7 +57,7 @@ def run(
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     mode: Annotated[str | None, typer.Option(help="One of the recommender's modes.")] = None,
-    part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    part: Annotated[Literal["test", "valid"], typer.Option(help="Whose cases.")] = "test",
     k: Annotated[
         list[int] | None, typer.Option("-k", help="A cut-off; may be given again.", min=1)
     ] = None,
@@ -63,24 +66,30 @@ def evaluate(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a finished run again."""
-    if part not in ("test", "valid"):
-        raise OnomaError(f"no part is called {part!r}", where="--part", fix="Use test or valid")
-    from onoma.evaluation.evaluate import evaluate as measure
-    from onoma.run import open_run
+    """Ask a finished run again what its recipe asks; on the validation cases, or at other cuts."""
+    from onoma.run import evaluation, open_run
 
     opened = open_run(path)
-    model, parts = opened.recommender, opened.split
+    model = opened.recommender
     if mode is not None and mode not in model.modes:
         raise OnomaError(
             f"{model.name} has no mode {mode!r}", where="--mode",
             fix=f"Use one of {', '.join(model.modes)}",
         )  # fmt: skip
-    cases = parts.test if part == "test" else parts.valid
-    if not len(cases):
-        raise OnomaError(f"the split has no {part} cases", where=str(path))
-    ks = tuple(sorted(set(k))) if k else opened.recipe.evaluate.ks
-    figures = measure(model, cases, parts, ks=ks, mask_seen=not repeats, mode=mode).summary()
+    if opened.recipe.data.protocol == "likes":
+        figures = _judged(opened, part, mode)
+        title = f"{path}: {part}, {figures['cases']} questions of yes or no"
+    else:
+        figures = evaluation(
+            opened, part, ks=tuple(sorted(set(k))) if k else None,
+            mask_seen=False if repeats else None, mode=mode,
+        ).summary()  # fmt: skip
+        short = opened.recipe.evaluate.candidates
+        title = (
+            f"{path}: {part}, {figures['cases']} cases, {figures['mode']}, "
+            f"{'whole catalogue' if short is None else short.told()} ranked, seen items "
+            f"{'masked' if figures['mask_seen'] else 'kept'}"
+        )
     if json:
         show.emit(figures)
         return
@@ -89,12 +98,22 @@ def evaluate(
         [key, show.figure(figures[key]), f"{intervals[key][0]:.4f} to {intervals[key][1]:.4f}"]
         for key in intervals
     ]
-    seen = "kept" if repeats else "masked"
-    title = f"{path}: {part}, {len(cases)} cases, {mode or model.modes[0]}, seen items {seen}"
     show.print_table(show.grid(title, ["", "mean", "95 % interval"], rows))
     typer.echo()
-    for name, formula in figures["formulas"].items():
+    for name, formula in figures.get("formulas", {}).items():
         typer.echo(f"{name}: {formula}")
+
+
+def _judged(opened: Run, part: Literal["test", "valid"], mode: str | None) -> dict[str, Any]:
+    """The figures of a run whose questions are of yes or no."""
+    from onoma.evaluation.candidates import sampled
+    from onoma.evaluation.likes import judged
+
+    parts, about, model = opened.split, opened.recipe.evaluate, opened.recommender
+    cases = sampled(parts.test if part == "test" else parts.valid, about.cases)
+    if not len(cases):
+        raise OnomaError(f"the split has no {part} cases", where=str(opened.path))
+    return judged(model, cases, parts, mode or (about.modes or model.modes)[0]).summary()
 
 
 def demo(

@@ -52,7 +52,8 @@ def _id(column: str, dtype: pl.DataType, verbatim: bool) -> pl.Expr:
     return _blank(column) if dtype == pl.String else text
 
 
-def _time(column: str, dtype: pl.DataType, dates: Sequence[str]) -> pl.Expr:
+def _time(column: str, dtype: pl.DataType, dates: Sequence[str], unit: TimeUnit | None) -> pl.Expr:
+    """Times in the unit of the column's numbers; dates are brought to it."""
     if dtype.is_temporal():
         return pl.col(column).cast(pl.Datetime("us"), strict=False).dt.epoch("s")
     if dtype.is_float():
@@ -66,7 +67,7 @@ def _time(column: str, dtype: pl.DataType, dates: Sequence[str]) -> pl.Expr:
         for form in dates:
             zoned = text.str.replace("Z$", "+00:00") if form.endswith("%z") else text
             moment = zoned.str.to_datetime(form, strict=False, time_unit="us", exact=True)
-            parsed.append(moment.dt.epoch("s"))
+            parsed.append(moment.dt.epoch("s") * _PER_SECOND[unit or "s"])
         return pl.coalesce(parsed)
     return pl.col(column).cast(pl.Int64, strict=False)
 
@@ -121,7 +122,11 @@ def _id_trouble(column: str, dtype: pl.DataType, verbatim: bool) -> list[tuple[p
 
 
 def log_columns(
-    frame: pl.LazyFrame, schema: pl.Schema, dates: Sequence[str], verbatim: bool = False
+    frame: pl.LazyFrame,
+    schema: pl.Schema,
+    dates: Sequence[str],
+    verbatim: bool = False,
+    unit: TimeUnit | None = None,
 ) -> pl.LazyFrame:
     """Cast the columns of a log and mark its bad rows.
 
@@ -131,6 +136,7 @@ def log_columns(
         dates: formats for timestamps that are text.
         verbatim: ids are taken as they are; else blanks around them go, and words for nothing
             (NaN, null, None) are nothing.
+        unit: of timestamps that are numbers, where it is given.
 
     Returns:
         The frame with String ids, Int64 ``timestamp`` in the file's own unit, Float32 ``rating``
@@ -140,7 +146,7 @@ def log_columns(
     trouble = [each for c in keys for each in _id_trouble(c, schema[c], verbatim)]
     casts = [_id(c, schema[c], verbatim).alias(c) for c in keys]
     if "timestamp" in schema:
-        moment, dtype = _time("timestamp", schema["timestamp"], dates), schema["timestamp"]
+        moment, dtype = _time("timestamp", schema["timestamp"], dates, unit), schema["timestamp"]
         casts.append(moment.alias("timestamp"))
         trouble.append(
             (
@@ -184,12 +190,16 @@ def _first(trouble: list[tuple[pl.Expr, pl.Expr]]) -> pl.Expr:
 
 
 def marked(
-    frame: pl.LazyFrame, role: str, dates: Sequence[str], verbatim: bool = False
+    frame: pl.LazyFrame,
+    role: str,
+    dates: Sequence[str],
+    verbatim: bool = False,
+    unit: TimeUnit | None = None,
 ) -> pl.LazyFrame:
     """The columns of a role cast, ``_why`` added."""
     schema = frame.collect_schema()
     if role == "interactions":
-        return log_columns(frame, schema, dates, verbatim)
+        return log_columns(frame, schema, dates, verbatim, unit)
     return entity_columns(frame, schema, NEEDED[role][0], verbatim)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,11 +167,19 @@ class Dataset:
         """The code of a user, or -1."""
         return self._user_code.get(str(user_id), -1)
 
-    def history(self, user: int) -> NDArray[np.int32]:
-        """int32[l], all that a user code did, oldest first; the file's order among equal times."""
+    def past(self, user: int) -> pl.DataFrame:
+        """The log's rows of a user code, oldest first; the file's order among equal times.
+
+        As splits have it: a row without a timestamp takes the last one before it in the file, or
+        -1, and keeps its place.
+        """
         log = self.interactions.filter(pl.col("user") == user)
-        log = log.sort("timestamp", maintain_order=True, nulls_last=False)
-        return log["item"].to_numpy().astype(np.int32)
+        when = pl.col("timestamp").forward_fill().fill_null(-1)
+        return log.with_columns(when).sort("timestamp", maintain_order=True)
+
+    def history(self, user: int) -> NDArray[np.int32]:
+        """int32[l], the items of :meth:`past`."""
+        return self.past(user)["item"].to_numpy().astype(np.int32)
 
     def titles(self, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """Titles for people to read; an item without one shows its id."""
@@ -188,6 +196,31 @@ class Dataset:
             values = self.interactions[column].cast(pl.Int64).fill_null(-(2**62)).to_numpy()
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def contents(self) -> str:
+        """Sixteen hex digits over all other columns of log, items and users."""
+        digest = hashlib.sha256()
+        for frame in (self.interactions.drop("user", "item", "timestamp"), self.items, self.users):
+            for column in sorted(frame.columns):
+                values = frame[column]
+                digest.update(f"{column} {values.dtype}".encode())
+                if values.dtype.is_numeric():
+                    for part in (values.is_null(), values.fill_null(0)):
+                        digest.update(np.ascontiguousarray(part.to_numpy()).tobytes())
+                else:
+                    digest.update(json.dumps(values.to_list(), default=str).encode())
+        return digest.hexdigest()[:16]
+
+    def same(self, about: Mapping[str, object]) -> bool:
+        """Whether a run's record of its data, as :meth:`Split.describe` made it, is of this data.
+
+        What the record does not hold is not compared.
+        """
+        return all(
+            about.get(key, ours) == ours
+            for key, ours in (("hash", self.hash), ("contents", self.contents))
+        )
 
     def with_ids(self, log: pl.DataFrame) -> pl.DataFrame:
         """Rows of the log under the owner's ids: ``user_id`` and ``item_id`` for the codes."""

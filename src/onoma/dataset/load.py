@@ -12,6 +12,13 @@ from onoma.dataset.rejects import Rejects
 from onoma.errors import OnomaError
 
 FORMATS = ("folder", "csv", "tsv", "jsonl", "parquet", "recbole", "movielens", "amazon", "tallrec")
+_ANY = ("items", "users", "rename", "encoding", "time_unit")
+# The options that each form has a use for.
+_TAKES = {
+    **dict.fromkeys(("csv", "tsv", "recbole"), (*_ANY, "columns", "delimiter")),
+    **dict.fromkeys(("jsonl", "parquet"), _ANY),
+    "amazon": ("items", "texts", "all_items"),
+}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet")
 
 
@@ -47,15 +54,23 @@ def load(
         options: of one form (``texts`` and ``all_items`` of Amazon).
 
     Raises:
-        OnomaError: nothing there, an unknown form, or bad rows that the policy refuses.
+        OnomaError: nothing there, an unknown form, an option that the form has no use for, or
+            bad rows that the policy refuses.
     """
     rejects = Rejects() if rejects is None else rejects
     text = str(path)
+    given = {
+        "items": items, "users": users, "rename": rename, "columns": columns,
+        "delimiter": delimiter, "time_unit": time_unit,
+        "encoding": None if encoding == "utf-8" else encoding, **options,
+    }  # fmt: skip
+    named = [key for key, value in given.items() if value]
     if "\0" in text:
         raise OnomaError("a path cannot hold a NUL character")
     if text.startswith("packaged:"):
         from onoma.dataset.packaged import read_packaged
 
+        _refuse(named, "packaged data", text)
         dataset = read_packaged(text.removeprefix("packaged:"))
     else:
         place = Path(path).expanduser()
@@ -65,15 +80,13 @@ def load(
                 where=text,
                 fix="Packaged data is named like packaged:movielens",
             )
-        form = format or sniff(place)
+        # Who names the columns knows what the file holds.
+        form = format or sniff(place, amazon=not (columns or rename))
         if form not in FORMATS:
             raise OnomaError(
                 f"unknown format {form!r}", where=text, fix=f"Use one of {', '.join(FORMATS)}"
             )
-        if options and form != "amazon":
-            raise OnomaError(
-                f"{sorted(options)[0]!r} is an option of amazon, not of {form}", where=text
-            )
+        _refuse(named, form, text)
         table = {
             "rename": rename,
             "columns": columns,
@@ -88,8 +101,22 @@ def load(
     return Dataset(dataset.interactions, dataset.items, dataset.users, name or dataset.name, notes)
 
 
-def sniff(path: Path) -> str:
+def _refuse(named: Sequence[str], form: str, where: str) -> None:
+    """An option that would be ignored is a mistake."""
+    wrong = next((key for key in named if key not in _TAKES.get(form, ())), None)
+    if wrong is not None:
+        raise OnomaError(
+            f"{form} takes no {wrong!r}", where=where,
+            fix="Leave it out, or name the form with --format",
+        )  # fmt: skip
+
+
+def sniff(path: Path, *, amazon: bool = True) -> str:
     """The form of a file or folder.
+
+    Args:
+        path: of it.
+        amazon: whether a table may be Amazon's by its first line.
 
     Raises:
         OnomaError: none that is known.
@@ -120,7 +147,7 @@ def sniff(path: Path) -> str:
     if suffix(path) == ".inter":
         return "recbole"
     form = form_of(path)
-    if form in ("csv", "jsonl") and is_amazon(_first_line(path)):
+    if amazon and form in ("csv", "jsonl") and is_amazon(_first_line(path)):
         return "amazon"
     return form
 
@@ -210,6 +237,13 @@ def _from_tables(
     others = {"rename": table["rename"], "encoding": table["encoding"], "rejects": rejects}
     catalogue = None if item_path is None else read_table(item_path, "items", **others)
     people = None if user_path is None else read_table(user_path, "users", **others)
+    known = {column for frame in (log, catalogue, people) if frame is not None
+             for column in frame.columns}  # fmt: skip
+    if missing := [ours for ours in table["rename"] or () if ours not in known]:
+        raise OnomaError(
+            f"no column {table['rename'][missing[0]]!r} for {missing[0]}", where=str(place),
+            fix="Correct --rename",
+        )  # fmt: skip
     notes: dict[str, Any] = {"form": form}
     if catalogue is not None:
         unknown = log.select("item_id").unique().join(catalogue, on="item_id", how="anti").height

@@ -65,7 +65,7 @@ def canonical(
         found = [c for c in columns if theirs in (c, plain[c])]
         if not found:
             # One map serves the log, the items and the users; each takes what it has.
-            if ours in NEEDED[role]:
+            if ours in ALIASES[role]:
                 raise OnomaError(
                     f"no column {theirs!r} (found {_listed(columns)})",
                     where=where,

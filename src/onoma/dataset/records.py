@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from onoma.dataset.columns import dates_of, marked
+from onoma.dataset.columns import TimeUnit, dates_of, marked
 from onoma.dataset.naming import ALIASES, canonical
 from onoma.dataset.rejects import LONGEST_ROW, Rejects, shorten, without_bad
 from onoma.errors import OnomaError
@@ -85,6 +85,7 @@ def collected(
     role: str,
     rename: Mapping[str, str] | None,
     rejects: Rejects,
+    unit: TimeUnit | None = None,
 ) -> pl.DataFrame:
     """One table of all batches, columns named and typed for the role."""
     frames: list[pl.DataFrame] = []
@@ -102,7 +103,7 @@ def collected(
         )
         if dates is None:
             dates = dates_of(frame.head(1000))
-        frame = marked(frame.lazy(), role, dates).collect()
+        frame = marked(frame.lazy(), role, dates, unit=unit).collect()
         if frame["_why"].null_count() < frame.height:
             raw = {place: _text(record) or "" for place, record in batch}
             frame = without_bad(frame, path, rejects, raw=raw)

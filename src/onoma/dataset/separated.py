@@ -43,6 +43,7 @@ def separated(
         delimiter = SEPARATED.get(suffix(path), "\t")
         if delimiter not in first:
             delimiter = max("\t,;|", key=first.count)
+    quoted = quoted and len(delimiter) == 1  # no quotes beside a separator of several characters
     found = _fields(first, delimiter, quoted)
     if columns is not None:
         if len(columns) != len(found):
@@ -63,7 +64,7 @@ def separated(
         frame = _fast(text, order, role, delimiter, quoted, header, unit)
     if frame is None:
         # Something is odd: read line by line, so that each bad row has its own line number.
-        frame = _slow(text, path, order, role, delimiter, quoted, header, rejects)
+        frame = _slow(text, path, order, role, delimiter, quoted, header, unit, rejects)
     return frame.with_columns(pl.col(c).str.split(" ") for c in lists)
 
 
@@ -92,7 +93,7 @@ def _fast(
 
     try:
         dates = dates_of(scan(1000).collect())
-        lazy = marked(scan().with_row_index("_place", offset=1 + header), role, dates)
+        lazy = marked(scan().with_row_index("_place", offset=1 + header), role, dates, unit=unit)
         frame = lazy.collect(engine="streaming")
     except (PolarsError, PanicException, ValueError):
         return None
@@ -162,6 +163,7 @@ def _slow(
     delimiter: str,
     quoted: bool,
     header: bool,
+    unit: TimeUnit | None,
     rejects: Rejects,
 ) -> pl.DataFrame:
     done: list[pl.DataFrame] = []
@@ -185,7 +187,7 @@ def _slow(
         if dates is None:
             dates = dates_of(frame.head(1000))
         frame = frame.with_columns(pl.Series("_place", places, dtype=pl.Int64))
-        frame = marked(frame.lazy(), role, dates).collect()
+        frame = marked(frame.lazy(), role, dates, unit=unit).collect()
         done.append(without_bad(frame, path, rejects, raw=raw))
         good.clear()
         raw.clear()

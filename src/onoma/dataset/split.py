@@ -108,6 +108,7 @@ class Split:
         return {
             "name": self.dataset.name,
             "hash": self.dataset.hash,
+            "contents": self.dataset.contents,
             "split_hash": self.hash,
             "users": self.dataset.n_users,
             "items": self.dataset.n_items,

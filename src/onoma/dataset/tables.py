@@ -95,7 +95,7 @@ def read_table(
         return _parquet(path, role, rename, unit, rejects)
     if form == "jsonl":
         with plain(path, encoding) as text:
-            frame = collected(json_batches(text, path, rejects), path, role, rename, rejects)
+            frame = collected(json_batches(text, path, rejects), path, role, rename, rejects, unit)
         return finished(frame, path, role, unit, rejects)
     quoted = form == "csv" if quoted is None else quoted
     with plain(path, encoding, replace=replace) as text:
@@ -154,8 +154,9 @@ def _parquet(
                 )
         temporal = role == "interactions" and frame.schema.get("timestamp", pl.Null).is_temporal()
         frame = frame.with_row_index("_place", offset=1)
-        frame = marked(frame.lazy(), role, dates, verbatim=True).collect()
-        return finished(frame, path, role, "s" if temporal or dates else unit, rejects, "row")
+        unit = "s" if temporal else unit
+        frame = marked(frame.lazy(), role, dates, verbatim=True, unit=unit).collect()
+        return finished(frame, path, role, unit, rejects, "row")
 
 
 def from_records(
@@ -168,4 +169,6 @@ def from_records(
     rejects: Rejects,
 ) -> pl.DataFrame:
     """Like :func:`read_table` for records that a reader made: batches of (line, record)."""
-    return finished(collected(batches, path, role, rename, rejects), path, role, unit, rejects)
+    return finished(
+        collected(batches, path, role, rename, rejects, unit), path, role, unit, rejects
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,15 @@ from onoma.dataset.files import write_parquet
 from onoma.evaluation.evaluate import Evaluation
 
 NAME = "cases.parquet"
+
+
+def question(metrics: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a run was asked, by its metrics file: only runs that were asked the same compare."""
+    protocol = metrics.get("protocol", {})
+    told = [protocol.get(key) for key in ("mask_seen", "ranked", "equal_scores", "query")]
+    return (
+        metrics.get("dataset", {}).get("split_hash"), metrics.get("test", {}).get("cases"), *told
+    )  # fmt: skip
 
 
 def write_cases(evaluation: Evaluation, folder: Path) -> None:

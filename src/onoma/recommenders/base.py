@@ -77,6 +77,28 @@ class Requests:
         rows = [dataset.item_codes(history) for history in histories]
         return cls(Ragged.from_rows([row[row >= 0] for row in rows]), mask_seen=mask_seen)
 
+    @classmethod
+    def known(
+        cls, dataset: Dataset, user: int, *, above: float | None = None, mask_seen: bool = True
+    ) -> Requests:
+        """One user of the data, with all that is known: items, times and, if asked, likes.
+
+        Args:
+            dataset: the data.
+            user: a user code.
+            above: ratings above it are likes, where the recommender was told likes.
+            mask_seen: whether items of the history are left out of the answer.
+        """
+        past = dataset.past(user)
+        history = Ragged.from_rows([past["item"].to_numpy().astype(np.int32)])
+        liked = None
+        if above is not None:
+            liked = Ragged(history.offsets, (past["rating"] > above).to_numpy().astype(np.int8))
+        return cls(
+            history, np.array([user], dtype=np.int32), mask_seen=mask_seen, liked=liked,
+            times=Ragged(history.offsets, past["timestamp"].to_numpy().astype(np.int64)),
+        )  # fmt: skip
+
     def slice(self, start: int, stop: int) -> Requests:
         """Rows ``start`` to ``stop``."""
         return replace(

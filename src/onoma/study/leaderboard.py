@@ -12,6 +12,7 @@ from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe, packaged
 from onoma.study.rows import Row, Rows
+from onoma.study.standings import keys_of, standings, write_page
 
 LONG = 20.0  # minutes: a recipe whose first seed takes longer runs with one seed
 
@@ -50,10 +51,8 @@ def leaderboard(
         the budget left out), ``skipped`` (cell to reason) and ``ran``.
 
     Raises:
-        OnomaError: an unknown recipe, unreadable data, or no row at all.
+        OnomaError: an unknown recipe, unreadable data, two rows of one name, or no row at all.
     """
-    from onoma.study.standings import standings, write_page
-
     out, work = Path(out), Path(work)
     began = time.monotonic()
     pending: list[str] = []
@@ -70,6 +69,8 @@ def leaderboard(
         if budget is not None and time.monotonic() - began > 60 * budget:
             pending.append(row.name)
             continue
+        if row.replaces():
+            tell(f"{row.name}: replaces a row of other settings, data or version")
         try:
             done = row.run(work, overrides, quiet=quiet)
         except OnomaError as error:
@@ -79,9 +80,7 @@ def leaderboard(
             continue
         ran.append(row.name)
         figures = done.metrics["test"]
-        tell(
-            f"{row.name}: " + ", ".join(f"{k} {figures[k]:.4f}" for k in figures if k == "ndcg@10")
-        )
+        tell(f"{row.name}: " + ", ".join(f"{k} {figures[k]:.4f}" for k in keys_of(figures)))
     result: dict[str, Any] = standings(out)
     result |= {"pending": pending, "skipped": skipped, "ran": ran}
     write_text(json.dumps(result, indent=2) + "\n", out / "leaderboard.json")

@@ -23,7 +23,7 @@ from onoma.evaluation.cases import NAME as CASES
 from onoma.recipe import Recipe
 from onoma.run import Run, load_data, run
 
-KEYS = ("recall@10", "ndcg@10")
+KEYS = ("recall@10", "ndcg@10")  # where ten answers are measured
 _FILES = ("recipe.yaml", "metrics.json", "log.jsonl")
 _PACKAGES = ("torch", "numpy", "scipy", "polars", "transformers")
 
@@ -39,13 +39,16 @@ class Row:
     Attributes:
         recipe: as resolved, with its seed.
         data: what ``--data`` said.
-        key: sixteen hex digits over the recipe, the data and the version of Onoma.
+        key: sixteen hex digits over the recipe, the ids and events of the data and the version of
+            Onoma.
+        contents: of the data's other columns.
         folder: where the row is kept.
     """
 
     recipe: Recipe
     data: str
     key: str
+    contents: str
     folder: Path
 
     @property
@@ -55,7 +58,13 @@ class Row:
 
     def finished(self) -> bool:
         """Whether the row on disk is of this very recipe and data."""
-        return _read(self.folder).get("key") == self.key
+        row = _read(self.folder)
+        about = row.get("dataset", {})
+        return row.get("key") == self.key and about.get("contents", self.contents) == self.contents
+
+    def replaces(self) -> bool:
+        """Whether a row of other settings, data or version stands where this one goes."""
+        return bool(_read(self.folder)) and not self.finished()
 
     def run(self, work: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
         """Run it below ``work``, where the weights stay, and keep the row.
@@ -68,7 +77,7 @@ class Row:
         Raises:
             OnomaError: as :func:`onoma.run.run`.
         """
-        place = work / self.key
+        place = work / f"{self.key}-{self.contents}"
         fresh = not place.exists()
         try:
             done = run(self.recipe, self.data, place, quiet=quiet)
@@ -120,23 +129,33 @@ class Rows:
 
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
-        self._known: dict[tuple[str, int, float | None], tuple[str, str]] = {}
+        self._known: dict[tuple[str, int, float | None], tuple[str, str, str]] = {}
+        self._rows: dict[Path, Row] = {}
 
     def row(self, recipe: Recipe, data: str, name: str | None = None) -> Row:
         """A row at ``out/DATASET/NAME-seedN``, the recipe's name where none is given.
 
         Raises:
-            OnomaError: unreadable data.
+            OnomaError: unreadable data, or another row that goes to the same folder.
         """
         filters = (data, recipe.data.k_core, recipe.data.min_rating)
         if filters not in self._known:
             raw = recipe.model_dump(mode="json")
             raw["data"]["path"] = data
             dataset = load_data(Recipe.check(raw, recipe.name))
-            self._known[filters] = dataset.name, dataset.hash
-        title, data_hash = self._known[filters]
+            self._known[filters] = dataset.name, dataset.hash, dataset.contents
+        title, data_hash, contents = self._known[filters]
         folder = self.out / title / f"{name or recipe.name}-seed{recipe.seed}"
-        return Row(recipe, data, _key(recipe, data_hash), folder)
+        row = Row(recipe, data, _key(recipe, data_hash), contents, folder)
+        other = self._rows.setdefault(folder, row)
+        if (other.key, other.contents) != (row.key, row.contents):
+            raise OnomaError(
+                f"two rows are called {row.name}, one of {other.data} and one of {data}"
+                if other.data != data else f"two recipes make the row {row.name}",
+                where=str(self.out),
+                fix="Rename the data set, or give the recipes names of their own",
+            )  # fmt: skip
+        return row
 
 
 def _read(folder: Path) -> dict[str, Any]:

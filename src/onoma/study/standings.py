@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
-from onoma.evaluation.cases import read_cases
+from onoma.evaluation.cases import question, read_cases
 from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, table
 from onoma.evaluation.significance import compare, holm, seeds_ci
-from onoma.study.rows import KEYS
 
 BASELINE = "sasrec"
 
@@ -29,11 +28,12 @@ def standings(out: str | Path) -> dict[str, Any]:
         out: holds ``DATASET/RECIPE-seedN/row.json`` with ``metrics.json`` beside it.
 
     Returns:
-        ``boards``, one for each data set and cut: ``dataset``, ``protocol``, ``published`` and
-        ``rows``, best first: ``recipe``, ``seeds``, for each of :data:`KEYS` ``mean``, ``low``,
-        ``high`` (Student over seeds, bootstrap over cases where there is one seed), ``seconds``,
-        ``parameters``, ``modes``, and ``against``: the paired test of NDCG@10 against the
-        ``sasrec`` row, with Holm's correction over the rows of the board.
+        ``boards``, one for each data set and question (cut, cases, candidates, masking):
+        ``dataset``, ``protocol``, ``keys`` (as :func:`keys_of`), ``published`` and ``rows``, best
+        first: ``recipe``, ``seeds``, for each of the keys ``mean``, ``low``, ``high`` (Student
+        over seeds, bootstrap over cases where there is one seed), ``seconds``, ``parameters``,
+        ``modes``, and ``against``: the paired test of the last key against the ``sasrec`` row,
+        with Holm's correction over the rows of the board.
 
     Raises:
         OnomaError: no readable row.
@@ -42,11 +42,8 @@ def standings(out: str | Path) -> dict[str, Any]:
     for found in sorted(Path(out).glob("*/*/row.json")):
         row, metrics = _json(found), _json(found.parent / "metrics.json")
         if row and metrics.get("test"):
-            about = metrics["dataset"]
-            masked = metrics["protocol"]["mask_seen"]
-            groups[about["name"], f"{about['split_hash']} {masked}"][row["recipe"]].append(
-                found.parent
-            )
+            asked = repr((question(metrics), keys_of(metrics["test"])))
+            groups[metrics["dataset"]["name"], asked][row["recipe"]].append(found.parent)
     if not groups:
         raise OnomaError(
             "no results yet", where=str(out), fix="Give --data DIR, or --data packaged:movielens"
@@ -55,12 +52,28 @@ def standings(out: str | Path) -> dict[str, Any]:
     return {"boards": boards}
 
 
+def keys_of(test: Mapping[str, Any]) -> tuple[str, ...]:
+    """The figures of a row that a table shows, the one that orders it last.
+
+    Recall and NDCG at ten where that is measured, else at the largest cut-off; AUC of
+    yes-or-no questions.
+    """
+    known = list(test["ci95"])
+    cuts = {int(key.partition("@")[2]) for key in known if key.startswith("ndcg@")}
+    if not cuts:
+        return tuple(known)
+    k = 10 if 10 in cuts else max(cuts)
+    return f"recall@{k}", f"ndcg@{k}"
+
+
 def _board(recipes: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
     """One table."""
     metrics = {name: [_json(f / "metrics.json") for f in folders] for name, folders in
                recipes.items()}  # fmt: skip
-    cases = {name: _cases(folders) for name, folders in recipes.items()}
-    rows = [_summary(name, figures) for name, figures in metrics.items()]
+    first = next(iter(metrics.values()))[0]
+    keys = keys_of(first["test"])
+    cases = {name: _cases(folders, keys[-1]) for name, folders in recipes.items()}
+    rows = [_summary(name, figures, keys) for name, figures in metrics.items()]
     base = cases.get(BASELINE)
     tested = []
     for row in rows:
@@ -71,22 +84,25 @@ def _board(recipes: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
             tested.append(row["against"])
     for against, p in zip(tested, holm([a["p"] for a in tested]), strict=True):
         against["p_holm"] = p
-    rows.sort(key=lambda row: -row["ndcg@10"]["mean"])
-    first = next(iter(metrics.values()))[0]
+    rows.sort(key=lambda row: -row[keys[-1]]["mean"])
     published: dict[str, dict[str, float]] = {}
     for figures in metrics.values():
         published |= figures[0].get("published") or {}
     return {
         "dataset": first["dataset"],
         "protocol": first["protocol"],
+        "cases": first["test"]["cases"],
+        "keys": list(keys),
         "rows": rows,
         "published": published,
     }
 
 
-def _summary(name: str, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(
+    name: str, metrics: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> dict[str, Any]:
     row: dict[str, Any] = {"recipe": name, "seeds": len(metrics)}
-    for key in KEYS:
+    for key in keys:
         mean, low, high = seeds_ci([figures["test"][key] for figures in metrics])
         if not math.isfinite(low):
             low, high = metrics[0]["test"]["ci95"][key]
@@ -98,16 +114,16 @@ def _summary(name: str, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row["parameters"] = metrics[0].get("parameters", 0)
     modes = list(metrics[0].get("modes", {}))[1:]
     row["modes"] = {
-        mode: {k: float(np.mean([figures["modes"][mode][k] for figures in metrics])) for k in KEYS}
+        mode: {k: float(np.mean([figures["modes"][mode][k] for figures in metrics])) for k in keys}
         for mode in modes
     }
     return row
 
 
-def _cases(folders: Sequence[Path]) -> NDArray[np.float64] | None:
-    """float64[cases], NDCG@10 of each test case, the mean of the seeds."""
+def _cases(folders: Sequence[Path], key: str) -> NDArray[np.float64] | None:
+    """float64[cases], a figure of each test case, the mean of the seeds."""
     columns = [read_cases(folder) for folder in folders]
-    figures = [c["ndcg@10"].astype(np.float64) for c in columns if c and "ndcg@10" in c]
+    figures = [c[key].astype(np.float64) for c in columns if c and key in c]
     return np.mean(figures, axis=0) if figures else None
 
 
@@ -118,14 +134,14 @@ def write_page(result: Mapping[str, Any], path: str | Path) -> None:
         about, protocol = board["dataset"], board["protocol"]
         note = (
             f"{protocol['split']}, ties by {protocol['ties']}, {protocol['ranked']} ranked, seen "
-            f"items {'masked' if protocol['mask_seen'] else 'kept'}, {about['test_cases']:,} test "
+            f"items {'masked' if protocol['mask_seen'] else 'kept'}, {board['cases']:,} test "
             f"cases, data hash {about['hash']}."
         )
         parts.append(
             section(
                 about["name"],
                 f'<div class="pair">{_chart(board)}</div><br>',
-                table(HEAD, lines(board), strong=1),
+                table(head(board), lines(board), strong=1),
                 note=note,
             )
         )
@@ -140,15 +156,17 @@ def write_page(result: Mapping[str, Any], path: str | Path) -> None:
     write_text(page("Leaderboard", subtitle, parts), path)
 
 
-HEAD = (
-    "recipe", "seeds", *KEYS, f"against {BASELINE}", "p (Holm)", "train s", "total s",
-    "parameters",
-)  # fmt: skip
+def head(board: Mapping[str, Any]) -> tuple[str, ...]:
+    """The head of a board's table."""
+    return (
+        "recipe", "seeds", *board["keys"], f"against {BASELINE}", "p (Holm)", "train s", "total s",
+        "parameters",
+    )  # fmt: skip
 
 
 def lines(board: Mapping[str, Any]) -> list[list[str]]:
     """The cells of a board's table: our rows and their other modes, then the published ones."""
-    out = []
+    out, keys = [], board["keys"]
     for row in board["rows"]:
         against = row.get("against")
         tested = [f"{against['share']:+.1%}", number(against["p_holm"], 4)] if against else ["", ""]
@@ -159,7 +177,7 @@ def lines(board: Mapping[str, Any]) -> list[list[str]]:
                 f"{row['seeds']}",
                 *(
                     f"{row[key]['mean']:.4f} ({row[key]['low']:.4f} to {row[key]['high']:.4f})"
-                    for key in KEYS
+                    for key in keys
                 ),
                 *tested,
                 f"{seconds['train']:.0f}",
@@ -168,30 +186,30 @@ def lines(board: Mapping[str, Any]) -> list[list[str]]:
             ]
         )
         out += [
-            [f"{row['recipe']}, {mode}", f"{row['seeds']}", *(number(f[key]) for key in KEYS),
+            [f"{row['recipe']}, {mode}", f"{row['seeds']}", *(number(f[key]) for key in keys),
              "", "", "", "", ""]
             for mode, f in row["modes"].items()
         ]  # fmt: skip
-    order = sorted(board["published"].items(), key=lambda pair: -pair[1].get("ndcg@10", 0.0))
+    order = sorted(board["published"].items(), key=lambda pair: -pair[1].get(keys[-1], 0.0))
     out += [
-        [f"{source} (published)", "", *(number(f.get(key)) for key in KEYS), "", "", "", "", ""]
+        [f"{source} (published)", "", *(number(f.get(key)) for key in keys), "", "", "", "", ""]
         for source, f in order
     ]
     return out
 
 
 def _chart(board: Mapping[str, Any]) -> str:
+    key = board["keys"][-1]
     dots = [
-        Dot(row["recipe"], row["ndcg@10"]["mean"], row["ndcg@10"]["low"], row["ndcg@10"]["high"],
-            ours=True)
+        Dot(row["recipe"], row[key]["mean"], row[key]["low"], row[key]["high"], ours=True)
         for row in board["rows"]
-    ]  # fmt: skip
-    dots += [
-        Dot(f"{source} (published)", figures["ndcg@10"])
-        for source, figures in board["published"].items()
-        if "ndcg@10" in figures
     ]
-    return dot_chart("NDCG@10", dots)
+    dots += [
+        Dot(f"{source} (published)", figures[key])
+        for source, figures in board["published"].items()
+        if key in figures
+    ]
+    return dot_chart(key.upper(), dots)
 
 
 def _json(path: Path) -> dict[str, Any]:
