@@ -138,6 +138,54 @@ def test_an_erased_user_has_no_past(serve: Serve, tmp_path) -> None:
     assert kept["history"] == ["480"]
 
 
+def test_a_user_is_erased_where_the_store_holds_no_event(serve: Serve, tmp_path) -> None:
+    store = str(tmp_path / "empty.db")
+    client = serve(store=store)
+    assert client.get("/v1/users?user_id=1").json()["users"]
+    client.delete("/v1/users?user_id=1")
+    for each in (client, serve(store=store)):
+        assert each.get("/v1/users?user_id=1").json() == {"users": []}
+
+
+def test_what_is_said_of_an_item_adds_up_and_a_restart_agrees(serve: Serve, tmp_path) -> None:
+    store = str(tmp_path / "changed.db")
+    client = serve(store=store)
+    told = [
+        {"item_id": "n1", "title": "Toy Story of Tomorrow", "attributes": {"year": 2031}},
+        {"item_id": "n2", "title": "Star Wars of Tomorrow"},
+        {"item_id": "n1", "title": "Love and Death in Venice"},
+        {"item_id": "260", "title": "Toy Story on Ice"},
+        {"item_id": "n1", "attributes": {"price": 5}},
+    ]
+    before = client.app.state.service.view.space.vectors
+    for item in told:
+        client.put("/v1/items", json={"items": [item]})
+    again = serve(store=store)
+    for each in (client, again):
+        (row,) = each.get("/v1/items?item_id=n1").json()["items"]
+        assert row["title"] == "Love and Death in Venice"
+        assert row["attributes"] == {"year": 2031, "price": 5}
+    live, restarted = (each.app.state.service.view for each in (client, again))
+    assert live.catalogue.ids == restarted.catalogue.ids
+    assert np.array_equal(live.names, restarted.names)
+    assert np.array_equal(live.space.vectors, restarted.space.vectors)
+    moved = (live.space.vectors[: len(before)] != before).any(axis=1)
+    assert np.flatnonzero(moved).tolist() == live.catalogue.codes(["260"]).tolist()
+
+
+def test_a_new_item_scores_as_what_it_is_like_when_that_changes(serve: Serve, tmp_path) -> None:
+    store = str(tmp_path / "late.db")
+    late = serve("markov", store=store)
+    late.put("/v1/items", json={"items": [{"item_id": "n2", "title": "Star Wars of Tomorrow"}]})
+    asked = {"history": ["1"], "candidates": ["n2"]}
+    before = late.post("/v1/recommend", json=asked).json()["items"]
+    (like,) = ids(late.post("/v1/similar", json={"item_id": "n2", "k": 1, "by": "content"}))
+    late.put("/v1/items", json={"items": [{"item_id": like, "title": "Heat"}]})
+    after = late.post("/v1/recommend", json=asked).json()["items"]
+    restarted = serve("markov", store=store).post("/v1/recommend", json=asked).json()["items"]
+    assert after == restarted != before
+
+
 def test_models_swap_and_come_back(serve: Serve, tmp_path) -> None:
     store = str(tmp_path / "swap.db")
     client = serve(store=store)

@@ -54,7 +54,7 @@ def test_recommend_answers_as_the_recommender_does(made, small_split, fitted):
     got = [item["item_id"] for item in found.structured_content["items"]]
     assert not found.is_error and got == want[1:]
     user = str(data.users["user_id"][0])
-    seen = {str(data.item_ids[code]) for code in data.history(0)}
+    seen = {str(data.item_ids[code]) for code in data.past(0)["item"]}
     known = call(made, "recommend", user_id=user, k=5).structured_content["items"]
     assert len(known) == 5 and not seen & {item["item_id"] for item in known}
 

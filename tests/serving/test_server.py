@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Serve
 from endure import Program
 
 from onoma.errors import OnomaError
 from onoma.run import open_run
 from onoma.serving.client import Client, ServiceError
+from onoma.serving.options import Options
 from onoma.serving.refresh import merged, refresh
+from onoma.serving.server import check
 from onoma.serving.store import Event, Record, open_store
 from onoma.serving.view import View
 
@@ -105,13 +108,73 @@ def test_refresh_learns_what_the_store_has(runs: Path, tmp_path: Path) -> None:
     assert dataset.item_codes(["260"])[0] == -1 and dataset.item_codes(["new"])[0] >= 0
     made = refresh(runs / "markov", store, quiet=True)
     assert made.path.name == "markov+1"
-    view = View.load(made.path)
+    view = View.load(made.path, store.id)
     assert view.through == through and view.catalogue.has("new")
     assert json.loads((made.path / "refresh.json").read_text())["from"] == "markov"
-    history = [view.catalogue.ids[code] for code in view.history("fresh3")]
-    assert history == ["1", "480", "new", "3114"]
+    row = view.past[view.past_user["fresh3"]]
+    assert [view.catalogue.ids[code] for code in row] == ["1", "480", "new", "3114"]
     with pytest.raises(OnomaError, match="nothing new"):
         refresh(runs / "markov", open_store(tmp_path / "empty.db"))
+
+
+def test_a_refreshed_run_hides_events_of_its_own_store_alone(
+    serve: Serve, runs: Path, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "first.db")
+    store = open_store(path)
+    store.add_events([Event(str(n), "ann", i, "like", n) for n, i in enumerate(["1", "260"])])
+    made = refresh(runs / "markov", store, quiet=True)
+    event = {"user_id": "ann", "item_id": "480"}
+    for client, wanted in (
+        (serve(made.path.name, store=path), ["1", "260", "480"]),
+        (serve(made.path.name), ["1", "260", "480"]),
+    ):
+        client.post("/v1/events", json={"events": [event]})
+        (ann,) = client.get("/v1/users?user_id=ann").json()["users"]
+        assert ann["history"] == wanted
+    other = open_store(tmp_path / "other.db")
+    other.add_events([Event("x", "bo", "1", "like", 5)])
+    assert merged(made.dataset, other)[0].n_interactions == made.dataset.n_interactions + 1
+    more = refresh(made.path, other, quiet=True)
+    assert more.dataset.n_interactions == made.dataset.n_interactions + 1
+
+
+def test_an_erased_user_who_comes_back_is_learnt_anew(
+    serve: Serve, runs: Path, tmp_path: Path
+) -> None:
+    client = serve("markov", store=str(tmp_path / "back.db"))
+    store = client.app.state.service.store
+
+    def done(item: str) -> None:
+        client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": item}]})
+
+    def history() -> list[str]:
+        users = client.get("/v1/users?user_id=1").json()["users"]
+        return users[0]["history"] if users else []
+
+    done("1")
+    client.delete("/v1/users?user_id=1")
+    done("260")
+    done("480")
+    made = refresh(runs / "markov", store, quiet=True)
+    client.post("/v1/models/swap", json={"run": made.path.name})
+    done("1196")
+    assert history() == ["260", "480", "1196"]
+    again, through = merged(made.dataset, store, View.load(made.path, store.id).through)
+    codes = again.history(again.user_code("1"))
+    assert again.item_ids[codes].tolist() == ["260", "480", "1196"]
+    swapped = refresh(made.path, store, quiet=True)
+    client.post("/v1/models/swap", json={"run": swapped.path.name})
+    assert history() == ["260", "480", "1196"]
+    client.delete("/v1/users?user_id=1")  # the last event that the run has read is its last
+    assert history() == [] and merged(again, store, through)[0].user_code("1") == -1
+
+
+def test_workers_are_not_started_on_a_run_that_cannot_be_opened(runs: Path, tmp_path: Path) -> None:
+    options = Options(run=str(tmp_path), store=str(tmp_path / "s.db"), workers=2)
+    with pytest.raises(OnomaError, match="not a run"):
+        check(options)
+    check(options.model_copy(update={"run": str(runs / "markov")}))
 
 
 def test_the_client_tells_what_is_wrong(free_port: int) -> None:

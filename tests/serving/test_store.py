@@ -114,6 +114,13 @@ def test_records_are_replaced_and_follow_in_the_order_of_changes(url: str) -> No
         store.put("nothing", [])
 
 
+def test_a_store_has_an_id_that_no_other_has(url: str, tmp_path: Path) -> None:
+    one, two = open_store(url), open_store(url)
+    assert one.id == two.id != open_store(tmp_path / "other.db").id
+    assert one.records("settings") == [] and one.add_events([_event(1)]) == [True]
+    assert open_store(url).id == one.id and one.events()[0].seq == 1
+
+
 def test_concurrent_writers_lose_and_repeat_nothing(url: str) -> None:
     stores = [open_store(url) for _ in range(2)]
 

@@ -177,10 +177,6 @@ class Dataset:
         when = pl.col("timestamp").forward_fill().fill_null(-1)
         return log.with_columns(when).sort("timestamp", maintain_order=True)
 
-    def history(self, user: int) -> NDArray[np.int32]:
-        """int32[l], the items of :meth:`past`."""
-        return self.past(user)["item"].to_numpy().astype(np.int32)
-
     def titles(self, codes: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """Titles for people to read; an item without one shows its id."""
         table = self.items.select(pl.coalesce("title", "item_id")).to_series()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,12 +14,16 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, validate_call
 from torch import Tensor
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
 from onoma.errors import OnomaError
 
 TIES = "equal scores: lower item code first (codes are a seeded shuffle of the ids)"
+
+# Neither 2.5 nor "2" is a whole number; of other classes instances are asked for.
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True)
@@ -242,6 +248,23 @@ def _without_repeats(scores: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     return scores.gather(1, order), items.gather(1, order)
 
 
+class _Seeded(BaseModel):
+    model_config = _STRICT
+
+    seed: int = Field(ge=0)
+
+
+@cache
+def _checked(cls: type[Recommender]) -> Callable[..., None]:
+    """The constructor of a class, its arguments held to their annotations."""
+    init: Callable[..., None] = cls.__init__
+    kinds = {one.kind for one in signature(init).parameters.values()}
+    # Settings that are not named here are those of a pydantic model, which checks them itself.
+    if Parameter.VAR_KEYWORD in kinds:
+        return init
+    return validate_call(config=_STRICT)(init)
+
+
 class Recommender(ABC):
     """Anything that ranks: retrievers, rankers, re-rankers and cascades alike.
 
@@ -274,11 +297,29 @@ class Recommender(ABC):
             seed: of everything random.
             folder: where a long fit keeps checkpoints, log and cached vectors.
             quiet: no progress bar.
+
+        Raises:
+            ValueError: a setting out of range; pydantic's ``ValidationError`` where it has another
+                type, or the class has no such setting.
         """
         given = {"folder": folder, "quiet": quiet}
         taken = {key: value for key, value in given.items() if key in cls.takes}
-        seeded = {"seed": seed, **settings} if "seed" in cls.takes else settings
-        return cls(**seeded, **taken)
+        if "seed" in cls.takes:
+            settings = {"seed": seed, **settings}
+            _Seeded(seed=settings["seed"])
+        made = cls.__new__(cls)
+        _checked(cls)(made, **settings, **taken)
+        return made
+
+    @property
+    def exact(self) -> bool:
+        """Whether the first mode's list of k items is the head of its list of more."""
+        return True
+
+    @property
+    def window(self) -> int | None:
+        """How many of the last items of a history can change an answer; None: all of them."""
+        return None
 
     @abstractmethod
     def fit(self, split: Split) -> Self:

@@ -76,6 +76,10 @@ class Cascade(Recommender):
                 )
         self._n_items = 0
 
+    @property
+    def exact(self) -> bool:
+        return self.stages[0].exact
+
     def fit(self, split: Split) -> Self:
         """Fit each stage by itself."""
         for stage in self.stages:

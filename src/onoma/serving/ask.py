@@ -71,13 +71,14 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/rank", response_model=RankOut)
     async def rank(body: RankIn) -> Response:
-        """The given items in order, those already seen among them."""
+        """The given items in order, those already seen or disliked among them."""
         query = Query(
             body.user_id,
             tuple(body.history),
             len(body.items),
             candidates=tuple(body.items),
             repeats=True,
+            refused=True,
             context=_context(body),
             asked=time.perf_counter(),
         )

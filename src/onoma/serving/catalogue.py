@@ -20,7 +20,7 @@ class Catalogue:
 
     Attributes:
         ids: the owner's ids by code.
-        code: ids to codes; shared by all states, which only ever add to it.
+        code: ids to codes.
         titles: by code; None where there is none.
         table: a row an item, with all columns.
         gone: bool[n], withdrawn.
@@ -94,11 +94,11 @@ class Catalogue:
     def extended(self, rows: pl.DataFrame) -> Catalogue:
         """With new items after those it has."""
         ids = rows["item_id"].to_list()
-        for place, name in enumerate(ids, start=len(self.ids)):
-            self.code[name] = place
+        more = {name: place for place, name in enumerate(ids, start=len(self.ids))}
         return replace(
             self,
             ids=[*self.ids, *ids],
+            code={**self.code, **more},
             titles=[*self.titles, *rows["title"].to_list()],
             table=pl.concat([self.table, rows], how="diagonal_relaxed"),
             gone=np.concatenate([self.gone, np.zeros(len(ids), dtype=bool)]),

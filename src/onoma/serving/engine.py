@@ -38,6 +38,7 @@ class Query:
         diversity: see :func:`onoma.serving.diversity.spread`.
         mode: of the recommender; None for its first.
         repeats: whether items of the history may be answered.
+        refused: whether items that the user disliked or hid may be answered.
         context: what else is known.
         asked: ``time.perf_counter`` when the question came.
     """
@@ -53,6 +54,12 @@ class Query:
     repeats: bool = False
     context: dict[str, Any] = field(default_factory=dict)
     asked: float = 0.0
+    refused: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Items that the recommender is asked for."""
+        return self.k * (_POOL if self.diversity > 0 else 1)
 
 
 @dataclass(slots=True)
@@ -61,7 +68,9 @@ class _Ready:
 
     place: int
     query: Query
+    user: int
     history: NDArray[np.integer]
+    times: NDArray[np.int64]
     exclude: NDArray[np.integer]
     candidates: NDArray[np.integer] | None
     mode: str
@@ -80,21 +89,38 @@ class Engine:
     def __init__(self, view: View, live: Live, metrics: Metrics) -> None:
         self.view, self.live, self.metrics = view, live, metrics
 
-    def history(self, view: View, user_id: str) -> NDArray[np.integer]:
-        """Item codes of all that is known of a user, oldest first."""
-        if user_id in self.live.erased:
-            past: NDArray[np.integer] = np.zeros(0, dtype=np.int32)
-        else:
-            past = view.history(user_id)
-        new = view.catalogue.codes(self.live.done(user_id, view.through))
-        return np.concatenate([past, new]) if len(new) else past
+    def user(self, view: View, user_id: str | None) -> int:
+        """The user code of the data, -1 for strangers and for whom the data must not be read."""
+        # A run that has read further than an erasure holds only what came after it.
+        if user_id is None or self.live.erased.get(user_id, -1) >= view.through:
+            return -1
+        return view.past_user.get(user_id, -1)
 
-    def known(self, view: View, user_id: str | None, history: Sequence[str]) -> NDArray[np.integer]:
-        """Item codes of what is known of a user and of a bare history after it."""
-        past: NDArray[np.integer] = np.zeros(0, dtype=np.int32)
-        if user_id is not None:
-            past = self.history(view, user_id)
-        return np.concatenate([past, view.catalogue.codes(history)]) if history else past
+    def known(
+        self, view: View, user_id: str | None, history: Sequence[str] = ()
+    ) -> NDArray[np.integer]:
+        """Item codes of all that is known of a user and of a bare history after it."""
+        return self.timed(view, user_id, history)[0]
+
+    def timed(
+        self, view: View, user_id: str | None, history: Sequence[str] = ()
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+        """The codes of :meth:`known`, oldest first, and Unix seconds, -1 where unknown."""
+        catalogue, user = view.catalogue, self.user(view, user_id)
+        items: list[NDArray[np.integer]] = [np.zeros(0, dtype=np.int32)]
+        times = [np.zeros(0, dtype=np.int64)]
+        if user >= 0:
+            items, times = [view.past[user]], [view.times[user].astype(np.int64, copy=False)]
+        if user_id is not None and (done := self.live.done(user_id, view.through)):
+            done = [(when, item) for when, item in done if item in catalogue.code]
+            items.append(catalogue.codes(item for _, item in done))
+            times.append(np.array([when for when, _ in done], dtype=np.int64))
+        if history:
+            items.append(catalogue.codes(history))
+            times.append(np.full(len(items[-1]), -1, dtype=np.int64))
+        if len(items) == 1:
+            return items[0], times[0]
+        return np.concatenate(items), np.concatenate(times)
 
     def unwanted(self, view: View, user_id: str | None, ids: Sequence[str]) -> list[Any]:
         """Arrays of item codes that no answer may hold: withdrawn, disliked, excluded."""
@@ -119,8 +145,9 @@ class Engine:
             except OnomaError as error:
                 out[place] = error
                 continue
-            # Only the first mode's list of k is the head of its list of more.
-            depth = query.k if ready.mode != view.answers.modes[0] else 0
+            # Whose list of k is no head of a longer list is asked for k.
+            headed = view.answers.exact and ready.mode == view.answers.modes[0]
+            depth = 0 if headed else query.depth
             key = (ready.mode, ready.fallback, ready.candidates is None, query.repeats, depth)
             groups.setdefault(key, []).append(ready)
         self.metrics.batch.observe(len(queries))
@@ -145,8 +172,8 @@ class Engine:
             raise Conflict(
                 f"no mode {mode!r}", where="mode", fix=f"Use {', '.join(view.answers.modes)}"
             )
-        history = self.known(view, query.user_id, query.history)
-        exclude = self.unwanted(view, query.user_id, query.exclude)
+        history, times = self.timed(view, query.user_id, query.history)
+        exclude = self.unwanted(view, None if query.refused else query.user_id, query.exclude)
         candidates = None if query.candidates is None else catalogue.codes(query.candidates)
         if query.where is not None:
             kept = view.kept(query.where)
@@ -160,7 +187,8 @@ class Engine:
         if not len(history) and "history" in view.answers.reads:
             fallback = "popular"
         banned = exclude[0] if len(exclude) == 1 else np.concatenate(exclude)
-        return _Ready(place, query, history, banned, candidates, mode, fallback)
+        user = self.user(view, query.user_id)
+        return _Ready(place, query, user, history, times, banned, candidates, mode, fallback)
 
     def _rank(
         self, view: View, group: list[_Ready], mode: str, fallback: str | None, repeats: bool
@@ -173,16 +201,17 @@ class Engine:
             for place, row in enumerate(rows):
                 candidates[place, : len(row)] = row
         contexts = [ready.query.context for ready in group]
+        history = Ragged.from_rows([ready.history for ready in group])
         requests = Requests(
-            Ragged.from_rows([ready.history for ready in group]),
-            np.full(len(group), -1, dtype=np.int32),
+            history,
+            np.array([ready.user for ready in group], dtype=np.int32),
             exclude=Ragged.from_rows([ready.exclude for ready in group]),
             candidates=candidates,
             context=contexts if any(contexts) else None,
             mask_seen=not repeats,
+            times=Ragged(history.offsets, np.concatenate([ready.times for ready in group])),
         )
-        k = max(ready.query.k * (_POOL if ready.query.diversity > 0 else 1) for ready in group)
-        k = min(k, len(view.catalogue))
+        k = min(max(ready.query.depth for ready in group), len(view.catalogue))
         if fallback == "popular":
             return view.popular.recommend(requests, k)
         return view.answers.recommend(requests, k, mode=mode)

@@ -15,6 +15,10 @@ class Live:
 
     The store is the truth: :meth:`sync` reads what came after the last event seen, whichever
     process wrote it.
+
+    Attributes:
+        count: events read.
+        erased: of users that were erased, the number of the last event before it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -24,7 +28,7 @@ class Live:
         self._done: dict[str, list[Entry]] = {}
         self._disliked: dict[str, list[Entry]] = {}
         self.count = 0
-        self.erased: set[str] = set()
+        self.erased: dict[str, int] = {}
 
     def sync(self) -> None:
         """Read what is new; costs a look at the store's version where nothing is."""
@@ -49,10 +53,10 @@ class Live:
                 self.count += len(events)
             self._version = version
 
-    def done(self, user_id: str, after: int = 0) -> list[str]:
-        """Item ids of what the user did, oldest first, of events numbered after ``after``."""
+    def done(self, user_id: str, after: int = 0) -> list[tuple[int, str]]:
+        """Unix seconds and item ids of what the user did, oldest first, after event ``after``."""
         row = self._done.get(user_id, ())
-        return [item for _, seq, item in row if seq > after]
+        return [(when, item) for when, seq, item in row if seq > after]
 
     def disliked(self, user_id: str) -> list[str]:
         """Item ids that the user disliked or hid."""
@@ -61,7 +65,7 @@ class Live:
     def erase(self, user_id: str, upto: int) -> None:
         """Drop a user's events up to a number, and what the data says of the user."""
         with self._lock:
-            self.erased.add(user_id)
+            self.erased[user_id] = upto
             for table in (self._done, self._disliked):
                 kept = [entry for entry in table.pop(user_id, ()) if entry[1] > upto]
                 if kept:

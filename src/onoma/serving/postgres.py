@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,13 @@ class PostgresStore(Store):
             with self._connect() as first, first.transaction():
                 first.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
                 first.execute(_SCHEMA + "".join(_RECORDS.format(t) for t in TABLES))
+                first.execute(
+                    "INSERT INTO onoma_settings VALUES ('store', %s, FALSE, 0) "
+                    "ON CONFLICT DO NOTHING",
+                    (json.dumps({"id": uuid.uuid4().hex}),),
+                )
+                kept = first.execute("SELECT data FROM onoma_settings WHERE id = 'store'")
+                self.id = json.loads(kept.fetchone()[0])["id"]
         except psycopg.Error as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise OnomaError(f"cannot be opened ({said})", where="store") from None

@@ -14,7 +14,7 @@ from onoma.errors import OnomaError
 from onoma.run import Run, open_run, run
 from onoma.serving.catalogue import Catalogue
 from onoma.serving.store import POSITIVE, Event, Store
-from onoma.serving.view import REFRESH
+from onoma.serving.view import REFRESH, read_through
 
 
 def merged(dataset: Dataset, store: Store, after: int = 0) -> tuple[Dataset, int]:
@@ -26,7 +26,8 @@ def merged(dataset: Dataset, store: Store, after: int = 0) -> tuple[Dataset, int
     Args:
         dataset: the data of the run.
         store: of the service.
-        after: events up to this number are in the data already.
+        after: events up to this number are in the data already; 0 for data that another store
+            is in.
 
     Returns:
         The data set, and the number of the last event that was read.
@@ -41,19 +42,23 @@ def merged(dataset: Dataset, store: Store, after: int = 0) -> tuple[Dataset, int
     if fresh:
         catalogue = catalogue.extended(catalogue.rows(fresh))
     gone = {record.id for record in records if record.gone}
-    erased = {r.id for r in store.records("users") if r.data.get("erased")}
     events: list[Event] = []
     through = after
     while part := store.events(through):
         through = part[-1].seq
         events += part
+    # Read last, so that nobody who is erased meanwhile is missed.
+    upto = {r.id: int(r.data["erased"]) for r in store.records("users") if "erased" in r.data}
+    # The data holds what came after an erasure, where that has a lower number.
+    erased = [user for user, number in upto.items() if number >= after]
     kept = [
         e
         for e in events
         if e.kind in POSITIVE and e.item_id in catalogue.code and e.item_id not in gone
-    ]
+        and e.seq > upto.get(e.user_id, 0)
+    ]  # fmt: skip
     old = dataset.with_ids(dataset.interactions)
-    old = old.filter(~pl.col("user_id").is_in(list(erased)), ~pl.col("item_id").is_in(list(gone)))
+    old = old.filter(~pl.col("user_id").is_in(erased), ~pl.col("item_id").is_in(list(gone)))
     new = pl.DataFrame(
         {
             "user_id": [e.user_id for e in kept],
@@ -69,7 +74,7 @@ def merged(dataset: Dataset, store: Store, after: int = 0) -> tuple[Dataset, int
     )  # fmt: skip
     new = new.select([c for c in new.columns if c in old.columns])
     items = catalogue.table.filter(~pl.col("item_id").is_in(list(gone)))
-    users = dataset.users.filter(~pl.col("user_id").is_in(list(erased)))
+    users = dataset.users.filter(~pl.col("user_id").is_in(erased))
     log = pl.concat([old, new], how="diagonal_relaxed")
     notes = {**dataset.notes, "refreshed": {"events": len(kept), "items": len(fresh)}}
     return Dataset.construct(log, items, users, name=dataset.name, notes=notes), through
@@ -90,9 +95,7 @@ def refresh(path: str | Path, store: Store, *, quiet: bool = False) -> Run:
         OnomaError: the store has nothing new, or the run cannot be opened.
     """
     old = open_run(path)
-    after = 0
-    if (old.path / REFRESH).is_file():
-        after = int(json.loads((old.path / REFRESH).read_text("utf-8"))["through"])
+    after = read_through(old.path, store.id)
     dataset, through = merged(old.dataset, store, after)
     if through == after and not store.records("items"):
         raise OnomaError("the store has nothing new", where=str(old.path))
@@ -104,5 +107,6 @@ def refresh(path: str | Path, store: Store, *, quiet: bool = False) -> Run:
     out, data = beside / f"{stem}+{number}", beside / f".{stem}+{number}.data"
     dataset.save(data)
     made = run(old.recipe, str(data), out, quiet=quiet)
-    write_text(json.dumps({"through": through, "from": old.path.name}) + "\n", out / REFRESH)
+    read = {"through": through, "store": store.id, "from": old.path.name}
+    write_text(json.dumps(read) + "\n", out / REFRESH)
     return made

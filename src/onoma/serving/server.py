@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from onoma.errors import OnomaError
 from onoma.serving.app import ENVIRONMENT
 from onoma.serving.options import Options
+from onoma.serving.service import Service
 from onoma.serving.store import open_store
 
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
@@ -113,7 +114,8 @@ def check(options: Options) -> None:
     """Refuse what must not be started.
 
     Raises:
-        OnomaError: keys are needed and there are none.
+        OnomaError: keys are needed and there are none; or several workers would open a run that
+            cannot be opened.
     """
     store = open_store(options.store)
     try:
@@ -127,6 +129,8 @@ def check(options: Options) -> None:
             where="serve",
             fix=f"Make one: onoma keys add NAME --store {options.store}",
         )  # fmt: skip
+    if options.workers > 1:  # one that cannot start is started again without end
+        Service(options).close()
 
 
 def log_requests() -> None:

@@ -58,7 +58,7 @@ class Service:
         self._thread: threading.Thread | None = None
         self.store = open_store(options.store)
         self.live = Live(self.store)
-        view = View.load(self._first_path())
+        view = View.load(self._first_path(), self.store.id)
         self.engine = Engine(view, self.live, self.metrics)
         self.batcher: Batcher[Query, dict[str, Any]] = Batcher(
             self.engine.answer,
@@ -99,12 +99,15 @@ class Service:
                 return
             self._choose()
             for record in self._new("users"):
-                if record.data.get("erased"):
+                if "erased" in record.data:
                     self.live.erase(record.id, record.data["erased"])
             self.keys.update(self._new("keys"))
             items = self._new("items")
             if items:
-                self.engine.view = self.view.changed(items)
+                view = self.view
+                if view.moves(items) and view.origin is not None:
+                    view, items = view.origin, self.store.records("items")
+                self.engine.view = view.changed(items)
             catalogue = self.view.catalogue
             self.metrics.items.set(len(catalogue) - int(catalogue.gone.sum()))
             self._followed = version
@@ -183,7 +186,7 @@ class Service:
                     self._take(str(record.data["run"]))
 
     def _take(self, name: str) -> None:
-        fresh = View.load(self.root.resolve().parent / name)
+        fresh = View.load(self.root.resolve().parent / name, self.store.id)
         fresh = fresh.changed(self.store.records("items"))
         self.engine.view = fresh
         self.metrics.swaps.inc()

@@ -59,11 +59,35 @@ class Space:
             _log.warning("no vectors for %d items: %s", items.height, error)
             return np.zeros((items.height, width), dtype=np.float32)
 
+    def placed(self, codes: NDArray[np.integer], items: pl.DataFrame) -> NDArray[np.float32]:
+        """float32[m, dim]: items of the catalogue as it says now; those it places as before stay.
+
+        Args:
+            codes: int[m] of the items.
+            items: m rows, what is said of them.
+        """
+        vectors, said = self.vectors[codes], self.catalogue[codes]
+        rows = np.arange(len(codes))
+        if (fields := getattr(self.encoder, "fields", None)) is not None:
+            texts = item_texts(said, fields), item_texts(items, fields)
+            rows = np.flatnonzero([before != after for before, after in zip(*texts, strict=True)])
+        if len(rows):
+            # A vector may hold more than words: what the log knows, where words are not read.
+            before, after = self.place(said[rows]), self.place(items[rows])
+            vectors[rows] = np.where((before != after).any(1)[:, None], after, vectors[rows])
+        return vectors
+
     def words(self, text: str) -> NDArray[np.float32]:
         """float32[dim], where a query lies; zeros where nothing of it is known."""
         field: Any = getattr(self.encoder, "fields", ("title",))
         name = "title" if "title" in field or not isinstance(field, Sequence) else field[0]
         return self.place(pl.DataFrame({name: [text]}))[0]
+
+    def moved(self, codes: NDArray[np.integer], vectors: NDArray[np.float32]) -> Space:
+        """With other vectors for items that it has."""
+        all_ = self.vectors.copy()
+        all_[codes] = vectors
+        return replace(self, vectors=all_)
 
     def extended(self, vectors: NDArray[np.float32]) -> Space:
         """With the vectors of new items after those it has."""

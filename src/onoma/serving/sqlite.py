@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ class SqliteStore(Store):
                 raise OnomaError(f"a store of format {found}", where=str(path))
             first.executescript(_SCHEMA + "".join(_RECORDS.format(t) for t in TABLES))
             first.execute(f"PRAGMA user_version = {_FORMAT}")
+            drawn = json.dumps({"id": uuid.uuid4().hex})
+            first.execute("INSERT OR IGNORE INTO settings VALUES ('store', ?, 0, 0)", (drawn,))
+            kept = first.execute("SELECT data FROM settings WHERE id = 'store'").fetchone()[0]
+            self.id = json.loads(kept)["id"]
             first.close()
         except (sqlite3.Error, OSError) as error:
             raise OnomaError(f"cannot be opened as a store ({error})", where=str(path)) from None

@@ -66,7 +66,14 @@ TABLES = ("items", "users", "keys", "settings")
 
 
 class Store(ABC):
-    """Durable when a call returns; safe to use from several threads and processes."""
+    """Durable when a call returns; safe to use from several threads and processes.
+
+    Attributes:
+        id: drawn when the store was made; numbers of stores with different ids say nothing of
+            each other.
+    """
+
+    id: str
 
     @abstractmethod
     def add_events(self, events: Sequence[Event]) -> list[bool]:

@@ -17,6 +17,7 @@ from onoma.serving.schema import (
     EventsIn,
     EventsOut,
     Id,
+    ItemIn,
     ItemsIn,
     ItemsOut,
     UsersIn,
@@ -44,13 +45,11 @@ def routes(service: Service) -> APIRouter:
 
     @router.put("/items", response_model=ChangedOut)
     async def put_items(body: ItemsIn) -> Response:
-        """Add or change items; they can be recommended when this returns."""
-        records = {
-            item.item_id: Record(item.item_id, item.model_dump(exclude={"item_id"}))
-            for item in body.items
-        }
-        await run_in_threadpool(service.put, "items", list(records.values()))
-        return answer({"changed": len(records)})
+        """Add or change items; they can be recommended when this returns.
+
+        What is not said of an item stays as it was.
+        """
+        return answer({"changed": await run_in_threadpool(_put, service, body.items)})
 
     @router.get("/items", response_model=ItemsOut)
     async def get_items(
@@ -114,6 +113,28 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
+def _put(service: Service, rows: list[ItemIn]) -> int:
+    """Keep what is said of items on top of what was said before; how many items they are."""
+    ids = list(dict.fromkeys(item.item_id for item in rows))
+    had = {record.id: record for record in service.store.get("items", ids)}
+    told = {each: record.data for each, record in had.items()}
+    for item in rows:
+        before = told.get(item.item_id, {})
+        told[item.item_id] = {
+            "title": before.get("title") if item.title is None else item.title,
+            "attributes": {**before.get("attributes", {}), **item.attributes},
+        }
+    # To say the same again is no change, which every process would have to follow.
+    records = [
+        Record(each, told[each])
+        for each in ids
+        if each not in had or had[each].gone or had[each].data != told[each]
+    ]
+    if records:
+        service.put("items", records)
+    return len(ids)
+
+
 def _keep(service: Service, rows: list[EventIn]) -> dict[str, Any]:
     began, now = time.perf_counter(), int(time.time())
     catalogue = service.view.catalogue
@@ -173,7 +194,7 @@ def _users(service: Service, ids: list[str]) -> list[dict[str, Any]]:
     kept = {record.id: record for record in service.store.get("users", ids)}
     out = []
     for user_id in dict.fromkeys(ids):
-        history = service.engine.history(view, user_id)
+        history = service.engine.known(view, user_id)
         record = kept.get(user_id)
         if not len(history) and (record is None or record.gone):
             continue

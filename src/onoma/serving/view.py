@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Dataset, Ragged
+from onoma.dataset.split import ordered
 from onoma.errors import OnomaError
 from onoma.recommenders import Recommender
 from onoma.recommenders.baselines.popular import MostPopular
@@ -29,7 +30,7 @@ from onoma.serving.texts import Texts
 
 _log = logging.getLogger(__name__)
 _FILTERS = 64  # masks that are kept
-REFRESH = "refresh.json"  # in a run that was trained from a store: how far it had read
+REFRESH = "refresh.json"  # in a run that was trained from a store: which, and how far
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class View:
         space: their content vectors.
         texts: their words.
         past: a row of item codes a user of the data, oldest first.
-        past_user: user ids to rows of ``past``.
-        through: events up to this number are in the data already.
+        times: rows aligned with ``past``, int64 Unix seconds, -1 where unknown.
+        past_user: user ids to rows of ``past``, which are user codes of the model.
+        through: events of the store up to this number are in the data already.
+        origin: this view as it was loaded, where the catalogue has changed since.
     """
 
     name: str
@@ -61,25 +64,28 @@ class View:
     space: Space
     texts: Texts
     past: Ragged
+    times: Ragged
     past_user: dict[str, int]
     through: int
+    origin: View | None = field(default=None, repr=False)
     _masks: dict[Node, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def load(cls, path: str | Path) -> View:
+    def load(cls, path: str | Path, store: str | None = None) -> View:
         """Open a run directory.
+
+        Args:
+            path: of it.
+            store: id of the store whose events come on top of the data.
 
         Raises:
             OnomaError: it holds no finished run.
         """
         run = open_run(path)
         dataset, model = run.dataset, run.recommender
-        past = history_of(dataset)
+        past, times = history_of(dataset)
         users = {name: row for row, name in enumerate(dataset.users["user_id"].to_list())}
         counts = np.bincount(past.values, minlength=dataset.n_items)
-        through = 0
-        if (run.path / REFRESH).is_file():
-            through = int(json.loads((run.path / REFRESH).read_text("utf-8"))["through"])
         name = run.path.resolve().name
         return cls(
             name,
@@ -92,8 +98,9 @@ class View:
             Space.of(model, dataset.items),
             Texts(dataset.items),
             past,
+            times,
             users,
-            through,
+            read_through(run.path, store),
         )
 
     @cached_property
@@ -154,13 +161,20 @@ class View:
             known = self._masks[node] = mask(node, self.catalogue.table)
         return known
 
-    def history(self, user_id: str) -> NDArray[np.integer]:
-        """Item codes of what the data says of a user."""
-        row = self.past_user.get(user_id)
-        return np.zeros(0, dtype=np.int32) if row is None else self.past[row]
+    def moves(self, records: list[Record]) -> bool:
+        """Whether something else is said of items that came after training.
+
+        The names of new items depend on each other, so that :attr:`origin` must take all of them
+        again.
+        """
+        catalogue = self.catalogue
+        return any(
+            not record.gone and catalogue.code.get(record.id, -1) >= catalogue.base
+            for record in records
+        )
 
     def changed(self, records: list[Record]) -> View:
-        """With the items that were put or withdrawn."""
+        """With the items that were put or withdrawn; see :meth:`moves`."""
         if not records:
             return self
         latest = {record.id: record for record in records}
@@ -171,10 +185,11 @@ class View:
         ]
         fresh = [row for row in put if row["item_id"] not in self.catalogue.code]
         known = [row for row in put if row["item_id"] in self.catalogue.code]
-        view = self
+        # Without what this state has worked out, which can be large.
+        origin = self.origin or replace(self, texts=Texts(self.catalogue.table), _masks={})
+        view = replace(self, origin=origin)
         if known:
-            catalogue = view.catalogue.updated(view.catalogue.rows(known))
-            view = replace(view, catalogue=catalogue, texts=Texts(catalogue.table), _masks={})
+            view = view._updated(view.catalogue.rows(known))
         if fresh:
             view = view._extended(view.catalogue.rows(fresh))
         for gone in (False, True):
@@ -182,6 +197,22 @@ class View:
             catalogue = view.catalogue.marked(view.catalogue.codes(ids), gone)
             view = replace(view, catalogue=catalogue, _masks={})
         return view
+
+    def _updated(self, rows: pl.DataFrame) -> View:
+        assert self.origin is not None
+        catalogue = self.catalogue.updated(rows)
+        codes = catalogue.codes(rows["item_id"])
+        placed = self.origin.space.placed(codes, catalogue.table[codes])
+        space, answers = self.space, self.answers
+        if (placed != space.vectors[codes]).any():
+            space = space.moved(codes, placed)
+            if isinstance(answers, LikeNeighbours):
+                known = answers.known
+                answers = LikeNeighbours(self.model, space.vectors[:known], space.vectors[known:])
+        return replace(
+            self, catalogue=catalogue, space=space, answers=answers,
+            texts=Texts(catalogue.table), _masks={},
+        )  # fmt: skip
 
     def _extended(self, rows: pl.DataFrame) -> View:
         base = self.space.catalogue
@@ -236,8 +267,22 @@ class View:
         }
 
 
-def history_of(dataset: Dataset) -> Ragged:
-    """A row of item codes for every user of a data set, oldest first, all of its log."""
-    log = dataset.interactions.sort("user", "timestamp", maintain_order=True, nulls_last=False)
+def history_of(dataset: Dataset) -> tuple[Ragged, Ragged]:
+    """All of a log by users: int32 item codes, oldest first, and int64 times, -1 where unknown."""
+    log = ordered(dataset, "file", 0)
     items = log["item"].to_numpy().astype(np.int32)
-    return Ragged.from_groups(log["user"].to_numpy(), items, dataset.n_users)
+    past = Ragged.from_groups(log["user"].to_numpy(), items, dataset.n_users)
+    return past, Ragged(past.offsets, log["when"].to_numpy().astype(np.int64))
+
+
+def read_through(run: Path, store: str | None) -> int:
+    """The number of the last event of a store that a run's data holds; 0 where it holds none.
+
+    Args:
+        run: its directory.
+        store: the id of the store.
+    """
+    if not (run / REFRESH).is_file():
+        return 0
+    about = json.loads((run / REFRESH).read_text("utf-8"))
+    return int(about["through"]) if about.get("store", "") == store else 0

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from onoma import encoding, indexing
-from onoma.dataset import Split
+from onoma.dataset import Ragged, Split
 from onoma.encoding import Encoder
 from onoma.indexing import ItemIndex
 from onoma.neural.trainer import TrainSettings
-from onoma.recommenders.base import Ranking, Requests, top_k
+from onoma.recommenders.base import Ranking, Requests, forbid, top_k
 from onoma.recommenders.generative.unseen import UnseenItems
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
+
+# From int64[m] rows, a beam and what those rows pass over: int64[m, beam] items and their scores.
+Find = Callable[[NDArray[np.int64], int, Ragged | None], tuple[Tensor, Tensor]]
 
 
 class NameSettings(BaseModel):
@@ -76,14 +81,83 @@ class NamesItems(TrainedRecommender):
         self._agreement: dict[str, Any] | None = None
         self._encoders: dict[str, Encoder] = {}
 
+    @property
+    def exact(self) -> bool:
+        """Not where names are spelled first: a longer list takes a wider beam."""
+        return self.modes[0] != "generate"
+
     def beams(self, requests: Requests, k: int) -> NDArray[np.int64]:
         """int64[n], the beam of each request.
 
-        Seen and excluded items are spelled too and masked afterwards, so the beam is that wider.
+        Seen and excluded items are spelled too and masked afterwards, so the beam is wider by
+        their number, up to 64; where that leaves too few, :meth:`search` passes over them.
         """
         assert self.index is not None
         spare = np.minimum(-(-requests.forbidden().lengths // 16) * 16, 64)
         return np.minimum(np.maximum(self.settings.beam, k + spare), self.index.n_items)
+
+    def search(self, requests: Requests, k: int, find: Find) -> tuple[Tensor, Tensor]:
+        """The names found for each request, k that may be answered where there are as many.
+
+        Rows whose beam holds too few are searched again among what is allowed them alone, as are
+        all where candidates are named.
+
+        Args:
+            requests: n of them.
+            k: answers wanted.
+            find: searches some of them.
+
+        Returns:
+            int64[n, b] items, -1 where there are no more; float32[n, b] scores.
+        """
+        beams = self.beams(requests, k)
+        items = torch.full((len(requests), int(beams.max(initial=1))), -1)
+        scores = torch.full(items.shape, -torch.inf)
+
+        def put(rows: NDArray[np.int64], without: Ragged | None) -> None:
+            for beam in np.unique(beams[rows]):
+                some = rows[beams[rows] == beam]
+                found = find(some, int(beam), None if without is None else without.take(some))
+                at = torch.from_numpy(some)
+                items[at, : int(beam)], scores[at, : int(beam)] = (x.cpu() for x in found)
+
+        again = np.arange(len(requests))
+        if requests.candidates is None:
+            put(again, None)
+            again = self._few(items, requests, k)
+        if len(again):
+            put(again, self.barred(requests))
+        return items, scores
+
+    def _few(self, items: Tensor, requests: Requests, k: int) -> NDArray[np.int64]:
+        """The rows of int64[n, b] items that hold fewer to answer than k and than there are."""
+        forbidden = requests.forbidden()
+        count = (items >= 0).sum(1).numpy()
+        doubtful = np.flatnonzero(count - forbidden.lengths < k)
+        if not len(doubtful):
+            return doubtful
+        forbidden, items = forbidden.take(doubtful), items[torch.from_numpy(doubtful)]
+        found = torch.zeros(items.shape).masked_fill_(items < 0, -torch.inf)
+        forbid(found, forbidden, items)
+        held = (found == 0).sum(1).numpy()
+        return doubtful[held < np.minimum(k, self.allowed(forbidden))]
+
+    def allowed(self, forbidden: Ragged) -> NDArray[np.int64]:
+        """int64[n], the items that n rows of forbidden ones leave."""
+        assert self.index is not None
+        n_items = self.index.n_items
+        keys = np.unique(forbidden.rows() * n_items + forbidden.values)
+        return n_items - np.bincount(keys // n_items, minlength=len(forbidden))
+
+    def barred(self, requests: Requests) -> Ragged:
+        """N rows of items to pass over: the forbidden and, beside candidates, all others."""
+        assert self.index is not None
+        if requests.candidates is None:
+            return requests.forbidden()
+        others = np.ones((len(requests), self.index.n_items + 1), dtype=bool)
+        np.put_along_axis(others, requests.candidates.astype(np.int64), False, axis=1)
+        rows, items = np.nonzero(others[:, :-1])  # the last column takes the padding
+        return Ragged.from_groups(rows, items, len(requests)).concat(requests.forbidden())
 
     def _name_items(self, split: Split) -> NDArray[np.float32]:
         """Content vectors of the items, once they have names."""
