@@ -4,8 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from onoma import Recipe, encoding
+from onoma.cli.named import Named
 from onoma.indexing import METHODS, ItemIndex
 from onoma.indexing.rendering import from_text, from_tokens
+from onoma.run import Run, build
 
 
 def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path) -> None:
@@ -39,6 +42,32 @@ def test_build_health_browse_compare(as_json, onoma, data: Path, tmp_path: Path)
     assert code == 0 and "below (0,)" in text
 
 
+@pytest.mark.parametrize("prefix", ["0,0,0,0,0", "99999999999", "99", "-1"])
+def test_browse_below_a_prefix_that_no_name_has(onoma, as_json, data, tmp_path, prefix) -> None:
+    names = tmp_path / "rq"
+    as_json("index", "build", "rqkmeans", "levels=2", "size=8", "--data", data, "--out", names)
+    code, _, err = onoma("index", "browse", names, f"--prefix={prefix}")
+    assert code == 2 and f"no name begins with {prefix}" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"encoder": "collaborative"}, {"index": {"method": "rqkmeans"}}]
+)
+def test_a_run_is_judged_by_the_vectors_that_named_it(data: Path, tmp_path: Path, how) -> None:
+    recipe = Recipe.load("mender", [f"data.path={data}", "recommender.index={method: rqkmeans}"])
+    raw = recipe.model_dump(mode="json")
+    raw["recommender"].pop("encoder", None)
+    raw["recommender"].pop("index")
+    raw["recommender"] |= how
+    recipe = Recipe.check(raw, "mender")
+    named, settings = Named(tmp_path), build(recipe).settings
+    named.run = Run(tmp_path, recipe)
+    named.run.metrics = {}
+    expected = encoding.cached(encoding.build(settings.encoder), named.split)
+    assert np.array_equal(named.vectors, expected)
+    assert named.again(0).method == settings.index["method"]
+
+
 def test_export_names_as_text(onoma, as_json, data: Path, tmp_path: Path) -> None:
     names = tmp_path / "tree"
     as_json("index", "build", "semantic", "encoder=null", "--data", data, "--out", names)
@@ -68,6 +97,8 @@ def test_methods_are_all_listed(as_json) -> None:
         (["build", "rqkmeans", "levels=0"], "levels is 0"),
         (["build", "rqkmeans", "encoder=nope"], "no encoder"),
         (["build", "rqkmeans", "encoder=null"], "names items by vectors"),
+        (["build", "title", "column=categories"], "'categories' holds List"),
+        (["build", "semantic", "column=item_id2"], "no column 'item_id2'"),
     ],
 )
 def test_bad_words_are_one_line(onoma, data: Path, tmp_path: Path, words, said) -> None:

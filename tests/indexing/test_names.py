@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from onoma.errors import OnomaError
-from onoma.indexing import Health, ItemIndex, build
+from onoma.indexing import Health, ItemIndex, balanced, build
 from onoma.indexing.agreement import reconstruction_error
 from onoma.indexing.autoencoder import Autoencoder
 
@@ -206,6 +208,15 @@ def test_health_of_planted_names():
     assert health.to_dict()["levels"][0]["used"] == 2 and health.table().row_count == 3
 
 
+def test_a_counter_behind_a_short_path_is_no_part_of_it():
+    # Counters of the first level begin at 2: two items on path (0,), two on (1, 0), one on (1, 1).
+    codes = np.array([[0, 2, -1], [0, 3, -1], [1, 0, 0], [1, 0, 1], [1, 1, 0]], dtype=np.int32)
+    meta = {"disambiguated": True, "counter": True}
+    health = Health.of(ItemIndex(codes, (4, 4, 2), "planted", meta=meta))
+    assert (health.before.items, health.before.names, health.before.largest) == (4, 3, 2)
+    assert health.after.items == 0
+
+
 def test_training_lowers_the_error_and_no_code_dies():
     vectors = clustered(4000, dim=24, clusters=60)
     points = torch.from_numpy(vectors)
@@ -270,6 +281,46 @@ def test_balanced_groups_are_even():
         for method in ("rqkmeans", "balanced")
     }
     assert largest["balanced"] < 1.5 * 2000 / 20 < largest["rqkmeans"]
+
+
+def test_prices_of_few_points_still_even_the_groups_and_huge_books_are_refused(monkeypatch):
+    crowd = clustered(6000, clusters=2) * 0.5 + 4
+    vectors = np.concatenate([crowd, clustered(2000, clusters=40, seed=1)]).astype(np.float32)
+    way = build("balanced", levels=1, size=40)
+    monkeypatch.setattr(balanced, "_CELLS", 40 * 40 * balanced._FEWEST)
+    assert way.name_vectors(vectors).health().levels[0].largest < 2 * 8000 / 40
+    monkeypatch.setattr(balanced, "_CELLS", 40 * 40 * balanced._FEWEST - 1)
+    with pytest.raises(OnomaError, match=r"size is 40; .* a price to at most 39 .*rqkmeans"):
+        way.name_vectors(vectors)
+
+
+def test_a_tree_of_many_children_keeps_the_nodes_in_use_alone(tmp_path):
+    index = named("hkmeans", n=2000, levels=4, size=256)
+    assert index.sizes[:4] == (256,) * 4
+    assert sum(tensor.nbytes for tensor in index.tensors.values()) < 4 * 2000 * 16 * 4
+    assert unique(index.extended(index.assign(clustered(50, seed=3))).codes) == 2050
+
+
+def test_a_tree_saved_with_a_place_for_every_node_still_names():
+    index = named("hkmeans", n=400, levels=3, size=5)
+    rows, old = np.zeros(1, np.int64), {}
+    for level in range(3):
+        books, first = index.tensors[f"level{level}"], index.tensors[f"first{level}"]
+        count = np.diff(first)
+        whole = np.full((5**level, 5, 16), np.nan, np.float32)
+        node = np.repeat(np.arange(len(count)), count)
+        code = np.arange(len(books)) - first[node]
+        whole[rows[node], code] = books
+        rows, old[f"level{level}"] = rows[node] * 5 + code, whole
+    before = replace(index, tensors=old)
+    assert np.array_equal(before.assign(clustered(60)), index.assign(clustered(60)))
+    assert np.array_equal(before.reconstruct(), index.reconstruct())
+
+
+@pytest.mark.parametrize("settings", [{"levels": 8}, {"levels": 70, "size": 2}])
+def test_more_random_names_than_can_be_counted_are_refused(settings):
+    with pytest.raises(OnomaError, match=f"levels is {settings['levels']}.*fewer levels"):
+        build("random", **settings).name_count(2000)
 
 
 def test_parallel_codes_add_up_nearer_to_the_item_than_residual_ones():

@@ -10,8 +10,8 @@ import pytest
 from onoma.encoding.base import unit_rows
 from onoma.errors import OnomaError
 from onoma.indexing import build
-from onoma.indexing.streaming import StreamingIndex
-from onoma.study.streaming import streaming
+from onoma.indexing.streaming import StreamingIndex, StreamingNames
+from onoma.study.streaming import NEW, streaming
 
 
 def stream_of(vectors: np.ndarray, size: int, balance: float = 0.25, beta: float = 0.5):
@@ -85,6 +85,52 @@ def test_on_beauty_a_tenth_of_the_items_holds_what_exact_search_finds(
     assert len(result["acceptance"]) == 5
     for row in result["acceptance"]:
         assert row["holds"], row
+
+
+def test_a_gap_ends_at_the_last_occurrence_even_within_a_batch() -> None:
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(40, 4)).astype(np.float32)
+    items = np.where(rng.random(512) < 0.5, 0, rng.integers(0, 40, 512))
+    share = []
+    for batch in (1, 512):
+        stream = stream_of(vectors, 40, balance=0)  # a cluster an item: none moves
+        stream.decay, stream.weights[:] = 1 - 1e-6, 1e-12
+        stream.sums = stream.books * stream.weights[:, None].astype(np.float32)
+        for start in range(0, len(items), batch):
+            here = items[start : start + batch]
+            stream.observe(here, vectors[here])
+        share.append(stream.weights[stream.cluster[0]] / stream.weights.sum())
+    assert share[0] == pytest.approx(share[1], rel=1e-2)
+
+
+def test_items_named_by_assign_go_on_in_the_stream() -> None:
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(60, 4)).astype(np.float32)
+    index = stream_of(vectors, 6).index()
+    grown = index.extended(index.assign(vectors[:2] + 0.01))
+    stream = StreamingIndex.resume(grown)
+    stream.observe(np.array([61]), vectors[[1]])
+    assert len(names(stream)) == 62
+
+
+def test_new_items_are_held_out_of_the_clusters_and_can_be_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts = []
+    log = StreamingNames.name_log
+
+    def counted(self, vectors, events, seed=0):
+        counts.append(len(vectors))
+        return log(self, vectors, events, seed)
+
+    def lost(self, vectors):
+        return np.zeros(len(vectors), dtype=np.int32)
+
+    monkeypatch.setattr(StreamingNames, "name_log", counted)
+    found = streaming("packaged:movielens", tmp_path, users=20)["new"]["found"]
+    assert counts[-1] == counts[0] - NEW and found > 0.9
+    monkeypatch.setattr(StreamingIndex, "attach", lost)
+    assert streaming("packaged:movielens", tmp_path, users=20)["new"]["found"] < 0.5
 
 
 def test_balance_and_discount_even_out_the_clusters() -> None:

@@ -13,6 +13,8 @@ from onoma.dataset import Dataset, Ragged, Split, split
 from onoma.errors import MissingColumn, OnomaError
 from onoma.indexing import ItemIndex, build
 from onoma.indexing.collaborative import co_occurrence, rewired
+from onoma.indexing.independent import IndependentNames
+from onoma.indexing.paths import without_counters
 
 METHODS = [
     ("independent", {}),
@@ -23,10 +25,33 @@ METHODS = [
     ("hybrid", {"first": {"method": "collaborative", "clusters": 3, "leaf": 6}}),
     ("hybrid", {"first": "semantic", "second": {"method": "collaborative", "clusters": 3}}),
     ("hybrid", {"first": "sequential"}),
+    ("hybrid", {"first": {"method": "rqkmeans", "levels": 2, "size": 4}}),
+    ("hybrid", {"first": {"method": "streaming", "size": 6}, "second": "random"}),
+    (
+        "hybrid",
+        {"first": {"method": "hybrid", "first": "title", "second": "semantic"}},
+    ),
+    ("random", {"levels": 2, "size": 20}),
+    ("rqkmeans", {"levels": 2, "size": 6}),
+    ("hkmeans", {"levels": 2, "size": 3}),
+    ("pq", {"levels": 2, "size": 6}),
+    ("opq", {"levels": 2, "size": 6, "rounds": 2}),
+    ("lsh", {"levels": 2, "bits": 3}),
+    ("balanced", {"levels": 2, "size": 6, "iterations": 2}),
+    ("uniform", {"levels": 2, "size": 9}),
+    ("parallel", {"levels": 2, "size": 6}),
+    ("fsq", {"levels": 2, "steps": (3, 2), "hidden": (8,), "epochs": 2, "batch": 32}),
+    ("rqvae", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 2, "batch": 32}),
+    ("rqkmeans+", {"levels": 2, "size": 8, "hidden": (8,), "epochs": 2, "batch": 32}),
     ("streaming", {"size": 6, "batch": 16}),
     ("graph", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
     ("letter", {"levels": 2, "size": 8, "latent": 4, "hidden": (8,), "epochs": 3, "batch": 32}),
 ]
+
+
+def _settings(part: str | dict) -> dict:
+    part = {"method": part} if isinstance(part, str) else dict(part)
+    return {"name": part.pop("method"), **part}
 
 
 def vectors(n: int, seed: int = 0) -> np.ndarray:
@@ -46,7 +71,10 @@ def test_contract(method: str, settings: dict, small_split: Split, tmp_path) -> 
     names = loaded.assign(vectors(3, seed=1))
     assert np.array_equal(names, index.assign(vectors(3, seed=1)))
     grown = loaded.extended(names)
-    assert grown.trie.n_items == n + 3 and len(np.unique(grown.codes, axis=0)) == n + 3
+    for more in (2, 3):
+        grown = ItemIndex.load(grown.save(tmp_path))
+        grown = grown.extended(grown.assign(vectors(more, seed=more)))
+    assert grown.trie.n_items == n + 8 and len(np.unique(grown.codes, axis=0)) == n + 8
 
 
 @pytest.mark.parametrize(("method", "settings"), METHODS)
@@ -61,6 +89,43 @@ def test_targets_change_no_name(method: str, settings: dict, small_split: Split)
     shown = replace(small_split, valid=other(small_split.valid), test=other(small_split.test))
     made = [build(method, **settings).build(s, vectors(n), 0).codes for s in (small_split, shown)]
     assert np.array_equal(*made)
+
+
+def test_modal_names_new_items_by_their_views(small_split: Split) -> None:
+    views = [{"name": "collaborative", "dim": 4}, {"name": "tfidf", "dim": 5}]
+    index = build("modal", views=views, size=5).build(small_split)
+    n, width = small_split.dataset.n_items, int(index.tensors["widths"].sum())
+    new = np.random.default_rng(0).normal(size=(3, width)).astype(np.float32)
+    for _ in range(2):
+        index = index.extended(index.assign(new))
+    assert len(np.unique(index.codes, axis=0)) == n + 6
+
+
+def test_the_first_name_of_a_hybrid_loses_what_told_equals_apart(small_split: Split) -> None:
+    n = small_split.dataset.n_items
+    first = build("rqkmeans", levels=2, size=4).build(small_split, vectors(n), 0)
+    part = {"method": "rqkmeans", "levels": 2, "size": 4}
+    index = build("hybrid", first=part).build(small_split, vectors(n), 0)
+    assert index.sizes[:-1] == first.sizes[:-1] == (4, 4)
+    assert np.array_equal(index.codes[:, :-1], first.codes[:, :-1])
+    assert index.health().before == index.health().after
+
+
+def test_a_hybrid_that_ends_in_a_counter_is_judged_without_it(small_split: Split) -> None:
+    parts = [{"method": "collaborative", "clusters": 3, "leaf": 6}, "semantic"]
+    index = build("hybrid", first=parts[0], second=parts[1]).build(small_split)
+    made = [without_counters(build(**_settings(part)).build(small_split))[0] for part in parts]
+    alike = np.unique(np.concatenate(made, axis=1), axis=0, return_counts=True)[1]
+    before = index.health().before
+    assert before.names == len(alike) and before.items == alike[alike > 1].sum() > 0
+    assert before.largest == alike.max()
+
+
+def test_an_assignment_that_leaves_an_item_out_is_told(small_split: Split, monkeypatch) -> None:
+    index = build("independent").build(small_split)
+    monkeypatch.setattr(IndependentNames, "assign", lambda self, index, new: index.codes[:0])
+    with pytest.raises(OnomaError, match="independent: 0 names for 2 new items"):
+        index.assign(vectors(2))
 
 
 def test_sequential_numbers_follow_the_walk(small_split: Split) -> None:
@@ -135,6 +200,54 @@ def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
     friends = of[near.codes[:, 0] == near.codes[at, 0]]
     assert np.bincount(friends[friends >= 0]).argmax() == 2
     assert near.assign(content[of == 1][:1])[0, 0] == np.bincount(near.codes[of == 1, 0]).argmax()
+
+
+def test_items_that_a_long_history_holds_early_are_no_strangers() -> None:
+    log = [("long", f"i{n}", n) for n in range(451)] + [("short", f"j{n}", n) for n in range(6)]
+    frame = pl.DataFrame(log, schema=["user_id", "item_id", "timestamp"], orient="row")
+    parts = split(Dataset.construct(frame, name="long"))
+    graph = co_occurrence(parts)
+    degree = np.diff(graph.indptr)
+    assert np.array_equal(degree > 0, parts.train_counts > 0)
+    assert degree.max() < 400  # one history does not join everything with everything
+    assert abs(graph - graph.T).sum() == 0 and graph.max() == 1
+
+
+def test_items_without_company_and_without_a_vector_get_the_branch() -> None:
+    data, _ = planted()
+    catalogue = pl.concat([data.items.select("item_id"), pl.DataFrame({"item_id": ["new"]})])
+    log = data.interactions.select(
+        user_id=pl.col("user").cast(str),
+        item_id=pl.Series(data.item_ids[data.interactions["item"].to_numpy()].astype(str)),
+        timestamp="timestamp",
+    )
+    wider = Dataset.construct(log, catalogue, name="wider")
+    at = int(wider.item_codes(["new"])[0])
+    told = vectors(wider.n_items)
+    told[at] = 0
+    index = build("collaborative", clusters=4, leaf=40).build(split(wider), told)
+    assert index.codes[at, 0] == 4 and (index.codes[:, 0] == 4).sum() == 1
+    names = index.assign(np.concatenate([told[[at]], told[:1]]))
+    assert names[0, 0] == 4 != names[1, 0]
+
+
+def test_columns_of_the_wrong_type_are_told_with_those_of_the_right_one(tmp_path) -> None:
+    items = pl.DataFrame(
+        {
+            "item_id": [f"i{n}" for n in range(6)],
+            "title": ["red soap", "red soap", "blue soap", "blue oil", "oil", "oil"],
+            "year": [1999, 1999, 1999, 2001, 2001, None],
+            "genres": [["a"], ["a"], ["b"], ["b"], None, []],
+        }
+    )
+    log = pl.DataFrame({"user_id": ["u"] * 6, "item_id": items["item_id"], "timestamp": range(6)})
+    parts = split(Dataset.construct(log, items, name="shop"))
+    with pytest.raises(MissingColumn, match="'year' holds Int64.* item_id, title, genres$"):
+        build("semantic", column="year").build(parts)
+    with pytest.raises(MissingColumn, match="'genres' holds List.* item_id, title, year$"):
+        build("title", column="genres").build(parts)
+    years = build("title", column="year", common=2).build(parts)
+    assert years.meta["vocabulary"] == [["1999", "2001"]]
 
 
 def test_semantic_trees_and_flat_tags() -> None:

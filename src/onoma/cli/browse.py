@@ -61,8 +61,10 @@ def browse(
         raise OnomaError(
             f"{prefix!r} is not codes", where="--prefix", fix="Such as 17,203"
         ) from None
-    below = (made.codes[:, : len(codes)] == np.array(codes, dtype=np.int32)).all(axis=1)
-    items = np.flatnonzero(below)
+    items = np.arange(made.n_items)
+    for level, code in enumerate(codes):
+        inside = level < made.depth and 0 <= code < made.sizes[level]
+        items = items[made.codes[items, level] == code] if inside else items[:0]
     if not len(items):
         raise OnomaError(f"no name begins with {prefix}", where=str(path))
     counts = np.zeros(made.n_items, dtype=np.int64)

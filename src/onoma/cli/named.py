@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from onoma.dataset import Dataset, Split
     from onoma.indexing import ItemIndex
+    from onoma.recommenders.generative.naming import NameSettings
     from onoma.run import Run
 
 
@@ -103,13 +104,23 @@ class Named:
         from onoma import encoding
 
         if self.run is not None:
-            settings = self.run.recipe.recommender
-            how = settings.get("index", {}).get("encoder", settings.get("encoder", "sentence"))
+            how = self._settings.index.get("encoder", self._settings.encoder)
         else:
             how = self.source.get("encoder")
         if how is None:
             return None
         return encoding.cached(encoding.build(how), self.split)
+
+    @property
+    def _settings(self) -> NameSettings:
+        """The checked settings of the run's recommender, with what the recipe does not say."""
+        from onoma.recommenders.generative.naming import NamesItems
+        from onoma.run import build
+
+        assert self.run is not None
+        recommender = build(self.run.recipe)
+        assert isinstance(recommender, NamesItems)
+        return recommender.settings
 
     @property
     def cost(self) -> dict[str, Any]:
@@ -135,7 +146,7 @@ class Named:
         from onoma import indexing
 
         if self.run is not None:
-            how = dict(self.run.recipe.recommender["index"])
+            how = dict(self._settings.index)
             name = how.pop("method")
             how.pop("encoder", None)
         elif isinstance(self.source.get("settings"), dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.errors import OnomaError
-from onoma.indexing.index import ItemIndex
 from onoma.indexing.kmeans import kmeans, nearest
 from onoma.indexing.quantised import QuantisedNames
 
@@ -235,17 +234,6 @@ class AutoencodedNames(QuantisedNames):
     def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
         """The same at every level."""
         return (int(learnt["size"]),) * self.levels
-
-    def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
-        """As all quantisers, with the network of the sizes that the index was made with."""
-        return super(AutoencodedNames, self._maker(index)).assign(index, vectors)
-
-    def reconstruct(self, index: ItemIndex) -> NDArray[np.float32] | None:
-        """As all quantisers, with the network of the sizes that the index was made with."""
-        return super(AutoencodedNames, self._maker(index)).reconstruct(index)
-
-    def _maker(self, index: ItemIndex) -> Self:
-        return type(self)(**{key: index.meta[key] for key in self.settings()})
 
     def _latent_width(self, width: int) -> int:
         return width if self._skip else self.latent

@@ -16,7 +16,9 @@ from onoma.indexing.kmeans import kmeans
 from onoma.indexing.quantised import QuantisedNames, summed
 
 _ROWS = 1 << 14
-_POINTS_PER_CENTROID = 64  # enough to tell a price; the transport holds them all at once
+_POINTS_PER_CENTROID = 64  # enough to tell a price
+_FEWEST = 8  # with fewer a crowd of thrice the mean is left
+_CELLS = 1 << 25  # distances that the transport holds at once, several times over: 128 MB each
 _ROUNDS = 40
 _ENTROPY = 0.02  # of the mean squared distance to the nearest centroid
 
@@ -30,7 +32,7 @@ class BalancedNames(QuantisedNames):
 
     Args:
         levels: codes before disambiguation.
-        size: centroids a level; at most a quarter of the items.
+        size: centroids a level; at most a quarter of the items, and 2,048 in large catalogues.
         iterations: turns of prices and means a level.
     """
 
@@ -49,17 +51,28 @@ class BalancedNames(QuantisedNames):
         return {"levels": self.levels, "size": self.size, "iterations": self.iterations}
 
     def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Codebooks and prices."""
+        """Codebooks and prices.
+
+        Raises:
+            OnomaError: more centroids than can be priced in memory.
+        """
         n, width = points.shape
         size = min(self.size, max(1, n // 4))
         books = torch.zeros(self.levels, size, width)
         prices = torch.zeros(self.levels, size)
         if not n:
             return {"codebooks": books, "prices": prices}
+        sample = min(n, size * _POINTS_PER_CENTROID, _CELLS // size)
+        if sample < min(n, size * _FEWEST):
+            raise OnomaError(
+                f"size is {size}; balanced can give a price to at most "
+                f"{math.isqrt(_CELLS // _FEWEST):,} centroids",
+                fix="Use a smaller size, or rqkmeans",
+            )
         left = points.clone()
         for level in range(self.levels):
             book = kmeans(left, size, generator, iterations=10)
-            some = torch.randperm(n, generator=generator)[: size * _POINTS_PER_CENTROID]
+            some = torch.randperm(n, generator=generator)[:sample]
             price = torch.zeros(size)
             for _ in range(self.iterations):
                 price = _prices(left[some], book, price)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 from scipy.sparse.linalg import eigsh
 
+from onoma.dataset import Ragged
 from onoma.encoding.cooccurrence import interactions
 from onoma.errors import OnomaError
 from onoma.indexing.index import IndexMethod, ItemIndex
@@ -33,7 +35,7 @@ class CollaborativeNames(IndexMethod):
     (Damle, Minden and Ying 2019).
 
     Items no training history holds with another get a branch of their own, or, where vectors
-    are given, the leaf whose mean vector is nearest.
+    are given and theirs is not zero, the leaf whose mean vector is nearest.
 
     Args:
         clusters: parts of a cut.
@@ -67,7 +69,7 @@ class CollaborativeNames(IndexMethod):
         if vectors is not None and len(known):
             leaves, middle = centres(paths[known], vectors[known])
             tensors = {"leaves": leaves, "centres": middle}
-            paths[strangers] = nearest_leaf(leaves, middle, vectors[strangers])
+            paths[strangers] = _placed(tensors, vectors[strangers], depth, self.clusters)
         else:
             paths[strangers, 0] = self.clusters
         sizes = [self.clusters + 1] + [self.clusters] * (depth - 1)
@@ -83,14 +85,11 @@ class CollaborativeNames(IndexMethod):
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """The leaf with the nearest mean vector, then its first free counter.
 
-        Without vectors at building, the branch of the unseen. See :meth:`ItemIndex.assign`.
+        Zero vectors, and all without vectors at building, go to the branch of the unseen. See
+        :meth:`ItemIndex.assign`.
         """
-        if "centres" in index.tensors:
-            paths = nearest_leaf(index.tensors["leaves"], index.tensors["centres"], vectors)
-        else:
-            paths = np.full((len(vectors), index.depth - 1), -1, dtype=np.int32)
-            paths[:, 0] = index.sizes[0] - index.sizes[-1] - 1
-        return free_names(index, paths)
+        branch = index.sizes[0] - index.sizes[-1] - 1
+        return free_names(index, _placed(index.tensors, vectors, index.depth - 1, branch))
 
     def _cut(
         self,
@@ -134,13 +133,43 @@ def co_occurrence(split: Split, longest: int = 200) -> sp.csr_array:
     Args:
         split: only ``train`` is read.
         longest: histories count with their last items only, so that one user with a thousand
-            items does not make a million edges.
+            items does not make a million edges. Items that are among the last of no history
+            meet those of their own part of a history, in parts of at most so many items.
     """
-    held = interactions(split.train.last(longest), split.dataset.n_items).astype(np.float64)
+    n = split.dataset.n_items
+    held = interactions(split.train.last(longest), n).astype(np.float64)
     graph = sp.csr_array(held.T @ held)
+    early = (split.train_counts > 0) & (graph.diagonal() == 0)
+    if early.any():
+        parts = interactions(_parted(split.train, longest), n).astype(np.float64)
+        only = sp.diags_array(early.astype(np.float64))
+        beside = (parts @ only).T @ parts
+        graph = sp.csr_array(graph + beside + beside.T - beside @ only)
     graph.setdiag(0)
     graph.eliminate_zeros()
     return graph
+
+
+def _parted(histories: Ragged, longest: int) -> Ragged:
+    """The same values in rows of at most ``longest``."""
+    lengths = histories.lengths
+    parts = -(-lengths // longest)
+    row = np.repeat(np.arange(len(histories)), parts)
+    number = np.arange(len(row)) - np.repeat(parts.cumsum() - parts, parts)
+    starts = histories.offsets[row] + number * lengths[row] // parts[row]
+    return Ragged(np.append(starts, histories.offsets[-1]), histories.values)
+
+
+def _placed(
+    tensors: Mapping[str, NDArray[Any]], vectors: NDArray[np.float32], depth: int, branch: int
+) -> NDArray[np.int32]:
+    """int32[m, depth], the leaf nearest to each vector; the branch where nothing is near."""
+    paths = np.full((len(vectors), depth), -1, dtype=np.int32)
+    paths[:, 0] = branch
+    if "centres" in tensors:
+        told = vectors.any(axis=1)
+        paths[told] = nearest_leaf(tensors["leaves"], tensors["centres"], vectors[told])
+    return paths
 
 
 def rewired(graph: sp.csr_array, seed: int) -> sp.csr_array:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.indexing.paths import without_counters
 from onoma.indexing.trie import check_codes, name_order, prefix_starts
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Health:
     Attributes:
         method: the way of naming.
         n_items: number of names.
-        before: collisions without the disambiguation level (equal to ``after`` where none is).
+        before: collisions without the code that tells equals apart, wherever in a name it stands
+            (equal to ``after`` where none is).
         after: collisions of the whole names; an index that decodes has none.
         levels: one entry a level.
     """
@@ -122,10 +124,9 @@ class Health:
             )
             starts = below
         after = _collisions(groups)
-        before = after
-        if index.meta.get("disambiguated") and index.depth > 1:
-            bounds = np.flatnonzero(fresh[:, -2])
-            before = _collisions(np.diff(np.append(bounds, n)))
+        paths, sizes = without_counters(index)
+        bounds = np.flatnonzero(prefix_starts(paths[name_order(paths, sizes)])[:, -1])
+        before = _collisions(np.diff(np.append(bounds, n)))
         return cls(index.method, n, before, after, tuple(levels))
 
     def to_dict(self) -> dict[str, Any]:

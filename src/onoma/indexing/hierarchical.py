@@ -14,6 +14,8 @@ from onoma.errors import OnomaError
 from onoma.indexing.kmeans import kmeans
 from onoma.indexing.quantised import QuantisedNames
 
+_CELLS = 1 << 24  # distances are taken from differences of at most 64 MB
+
 
 class HierarchicalNames(QuantisedNames):
     """A tree of centroids of the vectors themselves (Nister and Stewenius, CVPR 2006).
@@ -35,11 +37,6 @@ class HierarchicalNames(QuantisedNames):
                 f"levels is {levels}, size {size} and iterations {iterations}; "
                 "they must be at least 1, 2 and 1"
             )
-        if size ** (levels - 1) > 1 << 20:
-            raise OnomaError(
-                f"a tree of {levels} levels of {size} has too many nodes",
-                fix="Use fewer levels or a smaller size",
-            )
         self.levels, self.size, self.iterations = levels, size, iterations
 
     def settings(self) -> dict[str, Any]:
@@ -47,57 +44,92 @@ class HierarchicalNames(QuantisedNames):
         return {"levels": self.levels, "size": self.size, "iterations": self.iterations}
 
     def vocabularies(self, learnt: Mapping[str, Tensor]) -> tuple[int, ...]:
-        """The same at every level."""
-        size = learnt["level0"].shape[1]
-        return (size,) * len(learnt)
+        """The same at every level: as many as the root has children."""
+        return (int(learnt["first0"][-1]),) * (len(learnt) // 2)
 
     def learn(self, points: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One float32[nodes, size, dim] of children's centroids a level; NaN: no such child."""
-        n, width = points.shape
+        """The tree, a pair of tensors a level.
+
+        ``level{l}`` are the centroids of the children of all nodes, float32[children, dim], and
+        ``first{l}`` says where those of each node begin, int64[nodes + 1]. The children are the
+        nodes of the next level; a node that nobody is in has none.
+        """
+        if not len(points):
+            points = points.new_zeros(1, points.shape[1])
+        n = len(points)
         size = max(1, min(self.size, n // 4))
         node = torch.zeros(n, dtype=torch.int64)
-        learnt = {}
+        nodes, learnt = 1, {}
         for level in range(self.levels):
-            book = torch.full((size**level, size, width), torch.nan)
             order = node.argsort(stable=True)
-            count = torch.bincount(node, minlength=size**level)
+            count = torch.bincount(node, minlength=nodes)
             ends = count.cumsum(0).tolist()
+            children = torch.zeros(nodes, dtype=torch.int64)
             child = torch.zeros(n, dtype=torch.int64)
+            books = []
             for number in torch.nonzero(count)[:, 0].tolist():
                 rows = order[ends[number] - int(count[number]) : ends[number]]
                 inside = points[rows]
                 some = max(1, min(size, len(rows) // 4))
                 centres = kmeans(inside, some, generator, iterations=self.iterations)
-                book[number, :some] = centres
+                books.append(centres)
+                children[number] = some
                 child[rows] = torch.cdist(inside, centres).argmin(1)
-            learnt[f"level{level}"] = book
-            node = node * size + child
-        if not n:
-            learnt["level0"][:] = 0
+            first = torch.cat([torch.zeros(1, dtype=torch.int64), children.cumsum(0)])
+            learnt[f"level{level}"], learnt[f"first{level}"] = torch.cat(books), first
+            node, nodes = first[node] + child, int(first[-1])
         return learnt
 
     def quantise(
         self, points: Tensor, learnt: Mapping[str, Tensor]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
-        """Down the tree, the nearest child at every node."""
-        n = len(points)
-        codes = torch.zeros(n, len(learnt), dtype=torch.int64)
-        distance, node = torch.zeros(n), torch.zeros(n, dtype=torch.int64)
-        for level in range(len(learnt)):
-            book = learnt[f"level{level}"]
-            for start in range(0, n, 4096):
-                rows = slice(start, start + 4096)
-                apart = (points[rows, None] - book[node[rows]]).square().sum(-1)
-                # A node nobody was in at building has no centroids: its first child stands.
-                best, which = apart.nan_to_num(nan=torch.inf).min(dim=1)
-                codes[rows, level], distance[rows] = which, best.nan_to_num(posinf=0)
-            node = node * book.shape[1] + codes[:, level]
+        """Down the tree, the nearest child at every node; 0 where a node has no children."""
+        n, tree = len(points), _tree(learnt)
+        codes = torch.zeros(n, len(tree), dtype=torch.int64)
+        node = torch.zeros(n, dtype=torch.int64)
+        for level, (book, first) in enumerate(tree):
+            distance = torch.zeros(n)
+            order = node.argsort(stable=True)
+            # Points in no node (-1) have come to a place that nobody was in at building.
+            count = torch.bincount(node + 1, minlength=len(first))
+            ends = count.cumsum(0).tolist()
+            below = torch.full((n,), -1, dtype=torch.int64)
+            for number in (torch.nonzero(count[1:] * first.diff())[:, 0]).tolist():
+                rows = order[ends[number] : ends[number + 1]]
+                centres = book[first[number] : first[number + 1]]
+                for few in torch.split(rows, max(1, _CELLS // centres.numel())):
+                    apart = (points[few, None] - centres).square().sum(-1)
+                    distance[few], codes[few, level] = apart.min(dim=1)
+                below[rows] = first[number] + codes[rows, level]
+            node = below
         return codes.numpy().astype(np.int32), distance.numpy()
 
     def said(self, codes: Tensor, learnt: Mapping[str, Tensor]) -> Tensor:
         """The centroid of the leaf; nothing where a leaf has none."""
-        size = learnt["level0"].shape[1]
+        tree = _tree(learnt)
         node = torch.zeros(len(codes), dtype=torch.int64)
-        for level in range(len(learnt) - 1):
-            node = node * size + codes[:, level]
-        return learnt[f"level{len(learnt) - 1}"][node, codes[:, -1]].nan_to_num(nan=0.0)
+        for level, (_, first) in enumerate(tree):
+            # A place that nobody is in leads to the node behind the last, which has no children.
+            ends = torch.cat([first, first[-1:]])
+            into = ends[node] + codes[:, level]
+            node = torch.where(into < ends[node + 1], into, ends[-1])
+        book = tree[-1][0]
+        return torch.cat([book, torch.zeros(1, book.shape[1])])[node]
+
+
+def _tree(learnt: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The pairs of :meth:`HierarchicalNames.learn`, level by level."""
+    if "first0" in learnt:
+        levels = range(len(learnt) // 2)
+        return [(learnt[f"level{level}"], learnt[f"first{level}"]) for level in levels]
+    # A file may also hold a place for every node there could be, NaN where none is.
+    tree, rows = [], torch.zeros(1, dtype=torch.int64)
+    for level in range(len(learnt)):
+        places = learnt[f"level{level}"]
+        book = places[rows]
+        there = ~book[:, :, 0].isnan()
+        first = torch.cat([torch.zeros(1, dtype=torch.int64), there.sum(1).cumsum(0)])
+        tree.append((book[there], first))
+        node, code = there.nonzero(as_tuple=True)
+        rows = rows[node] * places.shape[1] + code
+    return tree

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 class HybridNames(IndexMethod):
     """What two methods say of an item, joined (HID of Hua et al. 2023).
 
-    The first name loses its counter: the second tells equals apart. ``independent`` as the
-    second gives every item a word of its own behind the path it shares.
+    The first name loses the code that tells equals apart: the second does that. ``independent``
+    as the second gives every item a word of its own behind the path it shares.
 
     Args:
         first: a method, or a mapping with ``method`` and its settings.
@@ -41,13 +43,36 @@ class HybridNames(IndexMethod):
     ) -> ItemIndex:
         """Build both; see :meth:`IndexMethod.build`."""
         made = [_method(part).build(split, vectors, seed) for part in self.parts]
-        return _joined(made, self.parts)
+        first, second = made
+        front, sizes = without_counters(first)
+        short = bool(first.meta.get("counter"))
+        tensors: dict[str, NDArray[np.generic]] = {}
+        for label, part in zip(("first", "second"), made, strict=True):
+            tensors[f"{label}/codes"] = part.codes
+            tensors |= {f"{label}/{key}": value for key, value in part.tensors.items()}
+        meta = {
+            "parts": self.parts,
+            "made": [{"method": m.method, "sizes": list(m.sizes), "meta": m.meta} for m in made],
+            "disambiguated": bool(second.meta.get("disambiguated")),
+            "counter": bool(second.meta.get("counter")),
+            "uncounted": len(sizes) + int(second.meta.get("uncounted", 0)),
+        }  # fmt: skip
+        names = np.concatenate([_filled(front, sizes), second.codes], axis=1)
+        vocabularies = (*(size + short for size in sizes), *second.sizes)
+        return ItemIndex(names, vocabularies, self.name, tensors, meta)
 
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """Both names; see :meth:`ItemIndex.assign`."""
-        made = _taken_apart(index)
-        grown = [part.extended(part.assign(vectors)) for part in made]
-        return _joined(grown, index.meta["parts"]).codes[index.n_items :]
+        first, second = _taken_apart(index)
+        width = index.depth - second.depth
+        since = index.codes[second.n_items :]
+        second = second.extended(since[:, width:])
+        if width == first.depth:
+            front, sizes = first.extended(since[:, :width]).assign(vectors), first.sizes
+        else:
+            # What tells equals apart is no part of the joined name: it may be given out again.
+            front, sizes = without_counters(replace(first, codes=first.assign(vectors)))
+        return np.concatenate([_filled(front, sizes), second.assign(vectors)], axis=1)
 
 
 def _mapping(part: str | dict[str, Any]) -> dict[str, Any]:
@@ -63,29 +88,13 @@ def _method(part: dict[str, Any]) -> IndexMethod:
     return build(settings.pop("method"), **settings)
 
 
-def _joined(made: list[ItemIndex], parts: list[dict[str, Any]]) -> ItemIndex:
-    first, second = made
-    counted = bool(first.meta.get("counter"))
-    front = without_counters(first) if counted else first.codes
-    counters = first.sizes[-1] if counted else 0
-    front_sizes = [size - counters for size in first.sizes[: front.shape[1]]]
-    # A first name that ends early is filled with a code of its own, so that the second begins at
-    # the same level everywhere and only its own levels carry its vocabularies.
-    fill = np.array(front_sizes, dtype=np.int32)
-    short = bool((front < 0).any())
-    names = np.concatenate([np.where(front < 0, fill, front), second.codes], axis=1)
-    sizes = [size + short for size in front_sizes] + list(second.sizes)
-    tensors: dict[str, NDArray[np.generic]] = {}
-    for label, part in zip(("first", "second"), made, strict=True):
-        tensors[f"{label}/codes"] = part.codes
-        tensors |= {f"{label}/{key}": value for key, value in part.tensors.items()}
-    meta = {
-        "parts": parts, "disambiguated": False,
-        "made": [{"method": m.method, "sizes": list(m.sizes), "meta": m.meta} for m in made],
-    }  # fmt: skip
-    return ItemIndex(
-        names.astype(np.int32), tuple(map(int, sizes)), HybridNames.name, tensors, meta
-    )
+def _filled(front: NDArray[np.int32], sizes: Sequence[int]) -> NDArray[np.int32]:
+    """First names of one length: the second begins at the same level everywhere.
+
+    A name that ends early goes on with a code of its own, so that the levels of the second name
+    alone carry its vocabularies.
+    """
+    return np.where(front < 0, np.array(sizes, dtype=np.int32), front)
 
 
 def _taken_apart(index: ItemIndex) -> list[ItemIndex]:

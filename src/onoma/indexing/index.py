@@ -76,7 +76,13 @@ class ItemIndex:
         """
         from onoma.indexing import build
 
-        return build(self.method).assign(self, np.asarray(vectors, dtype=np.float32))
+        names = build(self.method).assign(self, np.asarray(vectors, dtype=np.float32))
+        if len(names) != len(vectors):
+            raise OnomaError(
+                f"{len(names)} names for {len(vectors)} new items",
+                where=f"index method {self.method}",
+            )
+        return names
 
     def reconstruct(self) -> NDArray[np.float32] | None:
         """float32[n_items, dim], the vectors that the names stand for; None where they do not.

@@ -60,9 +60,22 @@ def together(
     return _closed(paths, counters, [size - sizes[-1] for size in sizes[:-1]])
 
 
-def without_counters(index: ItemIndex) -> NDArray[np.int32]:
-    """int32[n, depth], the paths of names made by :func:`with_counters`."""
-    return apart(index)[0]
+def without_counters(index: ItemIndex) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+    """The names of any method without the code that tells equals apart.
+
+    Returns:
+        int32[n, depth], -1 behind the end, and the vocabularies of what is left; names that no
+        such code ends are whole.
+    """
+    if index.meta.get("counter"):
+        # The first levels of a hybrid hold no counters.
+        whole = int(index.meta.get("uncounted", 0))
+        sizes = index.sizes[:-1]
+        left = (size - index.sizes[-1] for size in sizes[whole:])
+        return apart(index)[0], (*sizes[:whole], *left)
+    if index.meta.get("disambiguated") and index.depth > 1:
+        return index.codes[:, :-1], index.sizes[:-1]
+    return index.codes, index.sizes
 
 
 def free_names(index: ItemIndex, paths: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class QuantisedNames(VectorNames):
         silent = (~points.any(dim=1)).numpy()
         learnt = {key: torch.from_numpy(value) for key, value in index.tensors.items()}
         seed = int(index.meta.get("seed", 0)) + index.n_items
-        codes, _ = self._coded(points, silent, learnt, index.sizes[:-1], seed)
+        codes, _ = self._maker(index)._coded(points, silent, learnt, index.sizes[:-1], seed)
         # Where a group is full the codes of its last level stand in, one after the other.
         near = np.arange(index.sizes[-2], dtype=np.int64)
         around = (codes[:, -1:].astype(np.int64) + near) % index.sizes[-2]
@@ -113,8 +113,12 @@ class QuantisedNames(VectorNames):
         """The codes but the last, decoded; see :meth:`ItemIndex.reconstruct`."""
         learnt = {key: torch.from_numpy(value) for key, value in index.tensors.items()}
         with torch.no_grad():
-            points = self.said(torch.from_numpy(index.codes[:, :-1]).long(), learnt)
+            points = self._maker(index).said(torch.from_numpy(index.codes[:, :-1]).long(), learnt)
         return None if points is None else points.numpy()
+
+    def _maker(self, index: ItemIndex) -> Self:
+        """The method with the settings that the index was made with."""
+        return type(self)(**{key: index.meta[key] for key in self.settings()})
 
     def _coded(
         self,

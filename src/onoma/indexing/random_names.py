@@ -38,10 +38,19 @@ class RandomNames(IndexMethod):
         return self.name_count(split.dataset.n_items, seed)
 
     def name_count(self, n: int, seed: int = 0) -> ItemIndex:
-        """Name ``n`` items; no data set needed."""
+        """Name ``n`` items; no data set needed.
+
+        Raises:
+            OnomaError: 2 to the power of 63 names or more.
+        """
         size = min(self.size, max(1, n // 4))
         while size**self.levels < 2 * n:
             size += 1
+        if size**self.levels >= 1 << 63:
+            raise OnomaError(
+                f"levels is {self.levels} and size {size}: more names than 64 bits can number",
+                fix="Use fewer levels or a smaller size",
+            )
         keys = _draw(n, size**self.levels, np.zeros(0, np.int64), seed)
         return ItemIndex(
             digits(keys, self.levels, size),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from onoma.errors import MissingColumn, OnomaError
+from onoma.errors import OnomaError
+from onoma.indexing import columns
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.paths import centres, free_names, nearest_leaf, with_counters
 
@@ -45,15 +46,11 @@ class SemanticNames(IndexMethod):
         """Read the categories of the catalogue; vectors, if any, place new items later.
 
         Raises:
-            MissingColumn: the catalogue has no such column.
+            MissingColumn: the catalogue has no such column, or it holds neither texts nor lists
+                of texts.
         """
-        items = split.dataset.items
-        if self.column not in items.columns:
-            raise MissingColumn(
-                f"the catalogue has no column {self.column!r}", where=split.dataset.name,
-                fix=f"Set column to one of {', '.join(items.columns)}",
-            )  # fmt: skip
-        tags = [_listed(value) for value in items[self.column].to_list()]
+        held = columns.read(split, self.column, columns.is_tags)
+        tags = [_listed(value) for value in held.to_list()]
         tree = _treeness(tags) >= _TREE
         if not tree:
             tags = self._by_frequency(tags)

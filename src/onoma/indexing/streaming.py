@@ -115,7 +115,11 @@ class StreamingIndex:
         """
         items = np.asarray(items, dtype=np.int64)
         now = self.events + np.arange(len(items))
-        gaps = np.maximum(now - self.seen[items], 1).astype(np.float64)
+        before = self.seen[items]
+        order = np.argsort(items, kind="stable")
+        again = np.flatnonzero(np.diff(items[order]) == 0)
+        before[order[again + 1]] = now[order[again]]
+        gaps = np.maximum(now - before, 1).astype(np.float64)
         weight = gaps**self.beta
         self.events += len(items)
         self.seen[items] = now
@@ -159,21 +163,22 @@ class StreamingIndex:
 
     @classmethod
     def resume(cls, index: ItemIndex) -> StreamingIndex:
-        """Go on from the names that :meth:`index` gave.
+        """Go on from the names that :meth:`index` gave, and from those added to them since.
 
         Raises:
             OnomaError: names of another method.
         """
         if index.method != StreamingNames.name:
             raise OnomaError(f"names by {index.method} do not move", fix="Name by streaming")
-        meta = index.meta
+        meta, events = index.meta, int(index.meta["events"])
+        new = np.full(index.n_items - len(index.tensors["seen"]), events, dtype=np.int64)
         return cls(
             index.tensors["books"],
             index.tensors["weights"],
             index.codes[:, 0],
             index.codes[:, 1],
-            index.tensors["seen"],
-            int(meta["events"]),
+            np.concatenate([index.tensors["seen"], new]),
+            events,
             balance=meta["balance"], beta=meta["beta"], decay=meta["decay"],
         )  # fmt: skip
 
@@ -220,9 +225,25 @@ class StreamingNames(IndexMethod):
         """k-means, then the events of ``split.train`` in the order of their time."""
         if vectors is None:
             raise OnomaError("streaming names items by vectors", fix="Give the index an encoder")
+        if len(vectors) != split.dataset.n_items:
+            raise OnomaError(f"{len(vectors)} vectors for {split.dataset.n_items} items")
+        events = split.train.values[np.argsort(split.train_times, kind="stable")]
+        return self.name_log(vectors, events, seed)
+
+    def name_log(
+        self, vectors: NDArray[np.float32], events: NDArray[np.integer], seed: int = 0
+    ) -> ItemIndex:
+        """Name the items of a log; no data set needed.
+
+        Args:
+            vectors: float32[n, dim].
+            events: int[m], the item of each event, in order.
+            seed: equal seeds give equal names.
+
+        Raises:
+            OnomaError: vectors are misshapen or not finite.
+        """
         points = checked(vectors)
-        if len(points) != split.dataset.n_items:
-            raise OnomaError(f"{len(points)} vectors for {split.dataset.n_items} items")
         known = points[points.any(dim=1)]
         size = min(self.size, max(1, len(points) // 4))
         generator = torch.Generator().manual_seed(seed)
@@ -239,7 +260,6 @@ class StreamingNames(IndexMethod):
             balance=self.balance, beta=self.beta, decay=self.decay,
         )  # fmt: skip
         array = points.numpy()
-        events = split.train.values[np.argsort(split.train_times, kind="stable")]
         for start in range(0, len(events), self.batch):
             items = events[start : start + self.batch]
             stream.observe(items, array[items])

@@ -7,9 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from onoma.errors import MissingColumn, OnomaError
+from onoma.indexing import columns
 from onoma.indexing.index import IndexMethod, ItemIndex
 from onoma.indexing.paths import centres, free_names, nearest_leaf, with_counters
 
@@ -29,7 +31,7 @@ class TitleNames(IndexMethod):
     Args:
         words: most words of a name.
         common: words of fewer titles are skipped.
-        column: of the catalogue.
+        column: of the catalogue; texts or numbers.
     """
 
     name = "title"
@@ -46,15 +48,10 @@ class TitleNames(IndexMethod):
         """Read the titles of the catalogue; vectors, if any, place new items later.
 
         Raises:
-            MissingColumn: the catalogue has no such column, or no word in it.
+            MissingColumn: the catalogue has no such column, or no word or number in it.
         """
-        items = split.dataset.items
-        if self.column not in items.columns:
-            raise MissingColumn(
-                f"the catalogue has no column {self.column!r}", where=split.dataset.name,
-                fix=f"Set column to one of {', '.join(items.columns)}",
-            )  # fmt: skip
-        said = [_WORD.findall((title or "").lower()) for title in items[self.column].to_list()]
+        titles = columns.read(split, self.column, columns.is_words).cast(pl.String).to_list()
+        said = [_WORD.findall((title or "").lower()) for title in titles]
         if not any(said):
             raise MissingColumn(
                 f"the column {self.column!r} has no word", where=split.dataset.name,
