@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onoma.dataset import Ragged
 from onoma.indexing.trie import Trie
 from onoma.neural.beam import beam_search, exhaustive, largest
 from onoma.neural.depth import DepthDecoder
@@ -93,6 +94,23 @@ def test_narrow_beam_equals_a_plain_loop(sizes, short):
     again = beam_search(model, context, trie, 15, batch=7)
     assert torch.equal(again[0], items) and torch.equal(again[1], logp)
     assert torch.allclose(beam_search(model, context, trie, 15)[1], logp, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(40, 60, 9), (8, 300, 4), (6, 6, 90)])
+@pytest.mark.parametrize("short", [False, True])
+def test_what_is_passed_over_might_as_well_have_no_name(sizes, short):
+    codes = catalogue(1000, sizes, 1, short)
+    trie, model = Trie.build(codes, sizes), speller(sizes)
+    context, rng = torch.randn(6, 16), np.random.default_rng(0)
+    gone = [rng.choice(len(codes), size) for size in (0, 40, len(codes), 4 * len(codes))]
+    gone = [*gone, np.arange(len(codes)), np.arange(3, len(codes))]
+    items, logp = beam_search(model, context, trie, 15, without=Ragged.from_rows(gone), batch=4)
+    for row, left in enumerate(np.setdiff1d(np.arange(len(codes)), some) for some in gone):
+        few = Trie.build(codes[left], sizes)
+        found, scores = beam_search(model, context[row : row + 1], few, 15)
+        want = np.append(left, -1)[found[0].numpy()]
+        assert items[row].tolist() == want.tolist()
+        assert torch.allclose(logp[row], scores[0], atol=1e-4)
 
 
 class Flat:

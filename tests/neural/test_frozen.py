@@ -121,6 +121,26 @@ def test_an_adapter_serves_the_prompted_recipes(source, tuned, tmp_path):
     assert "Learnt one answer." in (tmp_path / "README.md").read_text()
 
 
+def test_a_model_with_an_adapter_is_trained_around_as_such(source, tuned, tmp_path):
+    """What is trained around it begins where the adapter ended, and trains updates of its own."""
+    composer = Composer(source.tokenizer)
+    asked = composer.compose([["who"]], [["me"]])
+    for _ in range(8):
+        step(tuned, asked)
+    tuned.save_adapter(tmp_path, "Learnt one answer.")
+    opened = torch_model({"model": str(tiny_folder()), "adapter": str(tmp_path)})
+    around = FrozenModule(opened, lora=LoraSettings(rank=2, dropout=0.0))
+    assert around.source != source.identity
+    ended = float(tuned.answer_loss(asked).detach())
+    assert float(around.answer_loss(asked).detach()) == pytest.approx(ended, abs=1e-4)
+    assert not any(value.requires_grad for value in opened.fresh().parameters())
+    assert len(list(around.parameters())) == len(list(tuned.parameters()))
+    step(around, asked)
+    assert step(around, asked) < ended
+    with around.untuned():
+        assert float(around.answer_loss(asked).detach()) == pytest.approx(ended, abs=1e-4)
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
 def test_a_bad_adapter_is_named(source, tuned, tmp_path, damage):
     tuned.save_adapter(tmp_path, "About.")

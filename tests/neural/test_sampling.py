@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from onoma.dataset import Ragged
 from onoma.indexing.trie import Trie
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.sampling import sample_names
@@ -46,3 +47,19 @@ def test_frequencies_are_probabilities_and_nothing_repeats():
         pairs = want[:, None] * want[None, :] / (1 - want[:, None])
         pairs.fill_diagonal_(0)
         assert (second - pairs.sum(0)).abs().max() < 0.025
+
+
+def test_what_is_passed_over_might_as_well_have_no_name():
+    torch.manual_seed(0)
+    model, context, keys = DepthDecoder(SIZES, 8, 1).eval(), torch.randn(4, 8), torch.arange(4)
+    gone = [[0], [4, 1], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5]]
+    items, scores = sample_names(
+        model, context, Trie.build(CODES, SIZES), 6, keys, 1.0, without=Ragged.from_rows(gone)
+    )
+    for row, left in enumerate(np.setdiff1d(np.arange(6), some) for some in gone):
+        at = slice(row, row + 1)
+        found, drawn = sample_names(
+            model, context[at], Trie.build(CODES[left], SIZES), 6, keys[at], 1.0
+        )
+        assert items[row].tolist() == np.append(left, -1)[found[0].numpy()].tolist()
+        torch.testing.assert_close(scores[row], drawn[0])

@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from onoma.dataset import Dataset, Ragged, split
 from onoma.recommenders import Requests, coarse
 from onoma.recommenders.base import Recommender
+from onoma.recommenders.bridged.pad import PAD, PadModule
 from onoma.recommenders.coarse import Coarse
 from onoma.recommenders.generative.flagship import Flagship
+from onoma.recommenders.generative.lite import LiteLLM4Rec, LiteModule
+from onoma.recommenders.sequential.sasrec import SASRec
+from onoma.recommenders.transformer import TransformerRecommender
 
 pytestmark = pytest.mark.skipif(
     torch.backends.quantized.engine not in ("fbgemm", "x86", "onednn"),
@@ -89,3 +93,46 @@ def test_the_same_items_are_answered(
         assert (found.items == looked.items).all() and (found.items == whole.items).all()
         assert np.allclose(found.scores, whole.scores, atol=1e-5)
         assert set(found.items[0]) <= {3, 8, 21, -1}
+
+
+def _untrained(name: str, n: int) -> TransformerRecommender:
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    texts = rng.normal(size=(n, 24)).astype(np.float32)
+    model: TransformerRecommender
+    if name == "sasrec":
+        model = SASRec(width=32, quiet=True)
+        model.module = SASRec.module_type(n, model.settings)
+        torch.nn.init.normal_(model.module.ids)
+    elif name == "pad":
+        model = PAD(width=32, quiet=True)
+        counts = rng.integers(1, 1000, n)
+        model.module = PadModule(n, model.settings, torch.from_numpy(texts), counts)
+        model.module.begin("experts")
+        torch.nn.init.normal_(model.module.ids)
+    else:
+        model = LiteLLM4Rec(width=32, quiet=True, head=name)
+        model.module = LiteModule(texts, model.settings)
+        for parameter in (getattr(model.module, x, None) for x in ("head", "offset")):
+            if parameter is not None:
+                torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("name", ["sasrec", "free", "tied", "pad"])
+def test_heads_that_know_an_item_by_its_place_answer_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pairs are looked at than there are items, and one request's few."""
+    monkeypatch.setattr(coarse, "_WORTH", 0)
+    n = 3000
+    model = _untrained(name, n)
+    rng = np.random.default_rng(1)
+    asked = Requests(Ragged.from_rows([rng.integers(0, n, 8) for _ in range(120)]))
+    for requests, k in ((asked, 10), (asked.slice(0, 1), 5)):
+        model.item_table()
+        assert model._coarse is not None
+        looked = model._narrowed(model._coarse, requests, k)
+        whole = Recommender._recommend(model, requests, k, "rank")
+        assert looked is not None and (looked.items == whole.items).all()
+        assert np.allclose(looked.scores, whole.scores, rtol=1e-5, atol=1e-4)

@@ -1,5 +1,7 @@
 """FinTRec: the shared suite, then what each tower sees, values, rules and updates."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,8 +16,8 @@ from onoma.neural.lowrank import adapt
 from onoma.neural.noise import Noise
 from onoma.recommenders.base import Requests
 from onoma.recommenders.ranking.events import Asked, Events, Tower, TowerSettings
-from onoma.recommenders.ranking.facts import rested
-from onoma.recommenders.ranking.fintrec import FinTRec
+from onoma.recommenders.ranking.facts import ratings, rested
+from onoma.recommenders.ranking.fintrec import FinTRec, _Both
 
 QUICK = {"epochs": 2, "lr": 1e-2, "batch_tokens": 512, "valid_every": 1, "patience": 9}
 SMALL = {"width": 8, "length": 12, "blocks": 1, "foundation": 4, "train": QUICK, "quiet": True}
@@ -233,6 +235,36 @@ def test_an_item_that_rests_is_not_answered(liker):
     asked = Requests(Ragged.from_rows([[4, 4, 5]]), mask_seen=False)
     items = capped.recommend(asked, 24).items
     assert 4 not in items and 5 in items and 4 in model.recommend(asked, 24).items
+
+
+def test_targets_that_nobody_rated_are_no_dislikes():
+    parts = rated(60)
+    model = FinTRec(**SMALL).fit(parts)
+    silent = pl.int_range(pl.len()) % 5 == 0
+    log = parts.dataset.interactions.with_columns(
+        rating=pl.when(silent).then(None).otherwise(pl.col("rating"))
+    )
+    told = split(replace(parts.dataset, interactions=log))
+    for part, row in (("valid", 1), ("test", 2)):
+        given = ~np.isnan(ratings(told)[row])
+        cases = getattr(parts, part).take(np.flatnonzero(given))
+        assert 0 < len(cases) < len(given)
+        found = model.figures_of(part, told)[f"{part}, liked"]
+        assert found["pairs"] == len(cases)
+        assert found == pytest.approx(model._conversions(cases, ratings(parts)[row][given] > 3))
+
+
+def test_whole_activity_is_the_same_in_training_and_in_answering():
+    log = pl.DataFrame({
+        "user_id": ["a"] * 6 + ["b"] * 6, "item_id": list("xxxxyz") + list("yzwxyz"),
+        "timestamp": [*range(6), *range(6)],
+    })  # fmt: skip
+    parts = split(Dataset.construct(log, name="again"))
+    model = FinTRec(**{**SMALL, "foundation": 2})
+    model.module = model._build(parts)
+    want = _Both(model, parts).activity[parts.train.offsets[1:] - 1]
+    dense = model._read(Requests(parts.train))[1]
+    torch.testing.assert_close(dense[:, -2:], want)
 
 
 def test_bad_settings_are_refused():

@@ -12,7 +12,14 @@ from onoma import encoding
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Requests
 from onoma.recommenders.ranking import reasons
-from onoma.recommenders.ranking.clicks import Pairs, attributes, auc, logloss, negatives
+from onoma.recommenders.ranking.clicks import (
+    Pairs,
+    attributes,
+    auc,
+    held,
+    logloss,
+    negatives,
+)
 from onoma.recommenders.ranking.din import DIN
 from onoma.recommenders.ranking.llmcf import LLMCF
 
@@ -52,6 +59,12 @@ def test_auc_and_logloss_equal_their_definitions():
     want = -np.log(np.where(clicked, chance, 1 - chance)).mean()
     assert logloss(scores, clicked.astype(float)) == pytest.approx(want)
     assert auc(scores, np.ones(60, dtype=bool)) == 0.5
+
+
+def test_what_a_user_took_is_no_negative():
+    taken = np.array([2, 5, 9])
+    assert held(np.array([[2, 3], [9, 11]]), taken).tolist() == [[True, False], [True, False]]
+    assert not held(np.array([1]), taken[:0]).any()
 
 
 def test_clicks_are_told_from_what_nobody_took(small_split):
@@ -110,6 +123,25 @@ def test_nothing_is_retrieved_of_what_the_same_user_did_later(fitted):
     rows = torch.arange(len(users))[:, None]
     assert (free == rows).any(1).float().mean() > 0.9  # the nearest is the pair itself
     assert (module.base_taken[found].sum(1) == 2).all()
+    hidden = replace(pairs, users=stranger, owners=users)
+    assert torch.equal(module.retrieve(hidden), found)
+
+
+def test_training_tells_nothing_of_its_own_labels_where_the_user_is_hidden(
+    fitted, small_split, monkeypatch
+):
+    module, asked = fitted.module, []
+    monkeypatch.setattr(module, "loss", lambda pairs, labels: asked.append(pairs) or labels.sum())
+    task = fitted._task(small_split)
+    for batch in task.plan(0, 0):
+        task.loss(batch)
+    for pairs in asked:
+        hidden = pairs.users == module.n_users
+        assert hidden.any() and (pairs.owners < module.n_users).all()
+        assert torch.equal(pairs.users[~hidden], pairs.owners[~hidden])
+        found = module.retrieve(pairs)
+        same = module.base_users[found] == pairs.owners[:, None]
+        assert not (same & (module.base_places[found] >= pairs.places[:, None])).any()
 
 
 def test_reasonings_and_their_labels_change_the_answer(fitted, small_split):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conformance import Conformance
+from pydantic import ValidationError
 
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
@@ -17,6 +18,7 @@ from onoma.neural.noise import Noise
 from onoma.neural.pairwise import pairwise
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.popular import MostPopular
+from onoma.recommenders.registry import recommender
 from onoma.recommenders.sequential.bert4rec import BERT4Rec
 from onoma.recommenders.sequential.cape import CAPE
 from onoma.recommenders.sequential.cnn import CNN
@@ -261,3 +263,17 @@ def test_a_glance_from_one_place_is_attention_from_all(kind):
     x, ends = torch.randn(3, 6, 16), torch.tensor([5, 0, 3])
     expected = block(x)[torch.arange(3), ends]
     assert torch.allclose(block.last(x, ends), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [
+    "sasrec", "bert4rec", "hstu", "cape", "rearec", "grank", "corr", "lite-llm4rec", "packed",
+    "flagship", "onepiece", "fintrec", "llmcf",
+])  # fmt: skip
+def test_heads_divide_the_width_before_data_is_read(name):
+    with pytest.raises(ValidationError, match="3 heads do not divide a width of 32"):
+        recommender(name).create({"width": 32, "heads": 3})
+
+
+@pytest.mark.parametrize("cls", [GRU4Rec, CNN])
+def test_what_has_no_heads_takes_any_width(cls):
+    assert cls(width=25).settings.width == 25

@@ -156,3 +156,18 @@ def test_names_of_both_views_take_new_items(small_split):
         asked = Requests(Ragged.from_rows([[0, 1]]))
         items = more.recommend(asked, len(catalogue) + 2, mode=mode).items[0]
         assert np.isin([len(catalogue), len(catalogue) + 1], items).all()
+
+
+def test_more_new_items_than_the_catalogue_holds(small_split):
+    words = {"name": "tfidf", "dim": 8, "min_df": 1}
+    index = {"method": "rqkmeans", "levels": 2, "size": 16, "encoder": words}
+    settings = {"width": 16, "heads": 2, "depth_width": 16, "train": {**QUICK, "epochs": 1}}
+    model = Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
+    catalogue = small_split.dataset.items
+    news = pl.concat([catalogue.with_columns(pl.col("item_id") + end) for end in ("+", "++")])
+    more = model.extend(catalogue, news)
+    asked = Requests(Ragged.from_rows([[0, len(catalogue) * 3 - 1]]))
+    scores = more.score(asked)
+    assert scores.shape == (1, len(catalogue) * 3)
+    more.forget()  # made anew of the parameters
+    assert torch.allclose(more.score(asked), scores, atol=1e-4)

@@ -7,11 +7,13 @@ keep the probability that the model wasted on them. The end of a shorter name co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from onoma.dataset import Ragged
 from onoma.indexing.trie import Level, Trie
 
 _CELLS = 1 << 20  # logits of a step: small enough for the second-level cache, large enough for BLAS
@@ -43,7 +45,13 @@ class Speller(Protocol):
 
 @torch.no_grad()
 def beam_search(
-    speller: Speller, context: Any, trie: Trie, beam: int, *, batch: int | None = None
+    speller: Speller,
+    context: Any,
+    trie: Trie,
+    beam: int,
+    *,
+    batch: int | None = None,
+    without: Ragged | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``beam`` most probable names of each row, as far as a beam of that width finds them.
 
@@ -54,6 +62,8 @@ def beam_search(
         trie: the names.
         beam: width, at least the number of items wanted.
         batch: users at a time; by default as many as keep a step in the cache.
+        without: n rows of items to pass over, as if they had no names, so that they take no place
+            in the beam.
 
     Returns:
         int64[n, beam] items, best first, equals by lower item, -1 where there are no more;
@@ -72,13 +82,48 @@ def beam_search(
     if not trie.n_items:
         return items, logp
     for start in range(0, len(context), batch):
-        found, scores = _search(speller, context[start : start + batch], trie, beam)
+        some = context[start : start + batch]
+        gone = None if without is None else barred(trie, without.slice(start, start + len(some)))
+        found, scores = _search(speller, some, trie, beam, gone)
         items[start : start + batch, : found.shape[1]] = found
         logp[start : start + batch, : found.shape[1]] = scores
     return items, logp
 
 
-def _search(speller: Speller, context: Any, trie: Trie, beam: int) -> tuple[Tensor, Tensor]:
+def barred(trie: Trie, without: Ragged) -> list[Tensor]:
+    """The prefixes of which nothing is left.
+
+    Args:
+        trie: the names.
+        without: n rows of items.
+
+    Returns:
+        For each level, sorted int64 keys ``row * (children + 1) + child``; see :func:`among`.
+    """
+    where, last = trie.items.device, trie.n_items
+    place = torch.empty(last, dtype=torch.int64, device=where)
+    place[trie.items[:-1]] = torch.arange(last, device=where)
+    rows, items = (torch.from_numpy(x).to(where) for x in (without.rows(), without.values))
+    keys, out = torch.unique(rows * (last + 1) + place[items.long()]), []
+    for level in reversed(trie.levels):
+        out.append(keys)
+        row, child = keys // (level.children + 1), keys % (level.children + 1)
+        above = level.nodes + 1
+        keys, gone = torch.unique(row * above + level.parents()[child], return_counts=True)
+        keys = keys[gone == level.first.diff()[keys % above]]
+    return out[::-1]
+
+
+def among(keys: Tensor, gone: Tensor) -> Tensor:
+    """bool, which int64 keys are among sorted ones."""
+    if not len(gone):
+        return torch.zeros_like(keys, dtype=torch.bool)
+    return gone[torch.searchsorted(gone, keys).clamp_(max=len(gone) - 1)] == keys
+
+
+def _search(
+    speller: Speller, context: Any, trie: Trie, beam: int, gone: Sequence[Tensor] | None
+) -> tuple[Tensor, Tensor]:
     n = len(context)
     state = speller.begin(context)
     nodes = torch.zeros(n, 1, dtype=torch.int64, device=context.device)
@@ -86,7 +131,8 @@ def _search(speller: Speller, context: Any, trie: Trie, beam: int) -> tuple[Tens
     codes = None
     for number, level in enumerate(trie.levels):
         logits, state = speller.step(state, number, codes)
-        scores, parents, codes, nodes = extend(level, logits, scores, nodes, beam)
+        bar = None if gone is None else gone[number]
+        scores, parents, codes, nodes = extend(level, logits, scores, nodes, beam, bar)
         if number + 1 < trie.depth:
             state = speller.reorder(state, parents)
     items = trie.items[nodes].masked_fill_(scores == -torch.inf, -1)
@@ -98,7 +144,12 @@ def _search(speller: Speller, context: Any, trie: Trie, beam: int) -> tuple[Tens
 
 
 def extend(
-    level: Level, logits: Tensor, scores: Tensor, nodes: Tensor, beam: int
+    level: Level,
+    logits: Tensor,
+    scores: Tensor,
+    nodes: Tensor,
+    beam: int,
+    gone: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One step of the search: the best allowed continuations of all beams.
 
@@ -108,6 +159,7 @@ def extend(
         scores: float32[n, b], -inf for dead beams.
         nodes: int64[n, b].
         beam: most beams to keep.
+        gone: of :func:`barred`, what not to go on to.
 
     Returns:
         Of the kept beams, best first: float32[n, b'] scores, int64[n, b'] parents (columns of
@@ -115,19 +167,27 @@ def extend(
     """
     logp = torch.log_softmax(logits.float(), dim=-1)
     if level.penalty is None:
-        return _extend_listed(level, logp, scores, nodes, beam)
+        return _extend_listed(level, logp, scores, nodes, beam, gone)
     # Many codes are allowed: mask the whole vocabulary.
     n, b, size = logp.shape
     total = level.mask_(logp.add_(scores[:, :, None]), nodes)
+    if gone is not None:
+        assert level.next is not None
+        users = torch.arange(n, device=nodes.device)[:, None, None]
+        keys = users * (level.children + 1) + level.next[nodes]
+        total.masked_fill_(among(keys, gone), -torch.inf)
     scores, at = largest(total.view(n, b * size), min(beam, b * size))
     parents = at // size
     codes = at - parents * size
-    # Where the score is -inf the table leads to the dead node by itself.
-    return scores, parents, codes, level.follow(nodes.gather(1, parents), codes)
+    # Where the score is -inf the table leads to the dead node by itself, but for what is gone.
+    nodes = level.follow(nodes.gather(1, parents), codes)
+    if gone is not None:
+        nodes = nodes.masked_fill_(scores == -torch.inf, level.children)
+    return scores, parents, codes, nodes
 
 
 def _extend_listed(
-    level: Level, logp: Tensor, scores: Tensor, nodes: Tensor, beam: int
+    level: Level, logp: Tensor, scores: Tensor, nodes: Tensor, beam: int, gone: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Few codes allowed: list them all, one row of candidates a user as long as the longest."""
     n, b, size = logp.shape
@@ -144,6 +204,9 @@ def _extend_listed(
         total.masked_fill_(ended, 0)  # an end is certain
     total += scores.reshape(-1).index_select(0, rows)
     users = rows // b
+    if gone is not None:
+        keys = users.long() * (level.children + 1) + children
+        total.masked_fill_(among(keys, gone), -torch.inf)
     count = torch.bincount(users, minlength=n)
     start = count.cumsum(0) - count
     width = int(count.max())

@@ -21,6 +21,16 @@ class Trunk(nn.Module):
         return states[torch.arange(len(ends), device=ends.device), ends]
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Refuse heads that attention cannot have.
+
+    Raises:
+        ValueError: they do not divide the width.
+    """
+    if width % heads:
+        raise ValueError(f"{heads} heads do not divide a width of {width}")
+
+
 class CausalBlock(nn.Module):
     """Pre-norm block: causal self-attention, then a GELU feed-forward (Vaswani et al. 2017).
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from onoma.dataset import Ragged
 from onoma.indexing.trie import Trie
-from onoma.neural.beam import Speller
+from onoma.neural.beam import Speller, among, barred
 
 
 @torch.no_grad()
 def sample_names(
-    speller: Speller, context: Any, trie: Trie, k: int, keys: Tensor, temperature: float
+    speller: Speller,
+    context: Any,
+    trie: Trie,
+    k: int,
+    keys: Tensor,
+    temperature: float,
+    *,
+    without: Ragged | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Stochastic beam search (Kool et al., ICML 2019): k names, none twice.
 
@@ -27,6 +36,7 @@ def sample_names(
         k: names a row.
         keys: int64[n].
         temperature: of every code's distribution among those that the trie allows.
+        without: as for :func:`onoma.neural.beam.beam_search`.
 
     Returns:
         int64[n, k] items, -1 where there are no more; float32[n, k] perturbed log-probabilities,
@@ -37,13 +47,20 @@ def sample_names(
     scores = torch.full((n, k), -torch.inf, device=keys.device)
     for start in range(0, n, 64):
         rows = slice(start, min(start + 64, n))
-        found, drawn = _draw(speller, context[rows], trie, k, keys[rows], temperature)
+        gone = None if without is None else barred(trie, without.slice(rows.start, rows.stop))
+        found, drawn = _draw(speller, context[rows], trie, k, keys[rows], temperature, gone)
         items[rows, : found.shape[1]], scores[rows, : found.shape[1]] = found, drawn
     return items, scores
 
 
 def _draw(
-    speller: Speller, context: Any, trie: Trie, k: int, keys: Tensor, temperature: float
+    speller: Speller,
+    context: Any,
+    trie: Trie,
+    k: int,
+    keys: Tensor,
+    temperature: float,
+    gone: Sequence[Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     n = len(context)
     state = speller.begin(context)
@@ -53,8 +70,14 @@ def _draw(
     for number, level in enumerate(trie.levels):
         logits, state = speller.step(state, number, codes)
         allowed = trie.allowed(number, nodes)
+        if gone is not None:
+            every = torch.arange(level.size + 1, device=keys.device).expand(allowed.shape)
+            below = trie.advance(number, nodes[:, :, None].expand(allowed.shape), every)
+            users = torch.arange(n, device=keys.device)[:, None, None]
+            allowed &= ~among(users * (level.children + 1) + below, gone[number])
         wide = torch.nn.functional.pad(logits.double() / temperature, (0, 1), value=0.0)
-        wide = wide.masked_fill(~allowed, -torch.inf).log_softmax(-1).nan_to_num(nan=-torch.inf)
+        wide = wide.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        wide = wide.masked_fill(~allowed, -torch.inf)  # where nothing is allowed it says NaN
         total = wide + logp[:, :, None]
         below = _mix(keys[:, :, None] * 31 + torch.arange(1, level.size + 2, device=keys.device))
         fresh = total - (-_uniform(below).log()).log()
@@ -63,7 +86,7 @@ def _draw(
         parent = noisy[:, :, None]
         gap = parent - fresh + torch.log1p(-(fresh - peak).exp().clamp(max=1))
         held = parent - gap.clamp(min=0) - torch.log1p((-gap.abs()).exp())
-        held = held.masked_fill(total == -torch.inf, -torch.inf).nan_to_num(nan=-torch.inf)
+        held = held.masked_fill(total == -torch.inf, -torch.inf)
         size = level.size + 1
         noisy, at = held.flatten(1).topk(min(k, held[0].numel()), dim=1)
         parents, codes = at // size, at % size

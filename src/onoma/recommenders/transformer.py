@@ -10,12 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from onoma.dataset import Ragged, Split
 from onoma.neural.batching import SequenceBatches
-from onoma.neural.blocks import Trunk
+from onoma.neural.blocks import Trunk, check_heads
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task, TrainSettings
 from onoma.recommenders.base import Ranking, Requests, forbid, top_k
@@ -45,7 +45,7 @@ class TransformerSettings(SequenceSettings):
     Attributes:
         width: model width d.
         blocks: transformer blocks.
-        heads: attention heads.
+        heads: attention heads; they divide ``width``.
         dropout: rate inside the blocks.
         input_dropout: rate on the item vectors that enter.
     """
@@ -55,6 +55,11 @@ class TransformerSettings(SequenceSettings):
     heads: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        check_heads(self.width, self.heads)
+        return self
 
 
 class ItemSequenceModule(TrainedModule):
@@ -88,6 +93,9 @@ class ItemSequenceModule(TrainedModule):
 
     def query(self, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """What the dense head multiplies: float[n, d] states and float[n_items, d] items.
+
+        ``table`` is that of the whole catalogue, since a head may know an item by its place alone;
+        one of no rows does where only the states are wanted.
 
         With a ``scale`` their products are cosines times it (cosine softmax: Wang et al.,
         NormFace, MM 2017). The norms of id vectors otherwise learn popularity: SASRec's NDCG@10
@@ -171,13 +179,15 @@ class TransformerRecommender(TrainedRecommender):
             self.module.eval()
         if self._table is None:
             with torch.no_grad():
-                self._table = self.module.table()
-                _, items = self.module.query(self._table[:1], self._table)
-                self._items = items.float().T.contiguous()
-                self._look_coarsely()
+                self._keep(self.module.table())
+        assert self._table is not None
         return self._table
 
-    def _look_coarsely(self) -> None:
+    def _keep(self, table: Tensor) -> None:
+        """Keep float32[n_items + 1, d] and what the dense head makes of it."""
+        self._table = table
+        _, items = self.module.query(table[:1], table)
+        self._items = items.float().T.contiguous()
         self._coarse = Coarse.of(self._items.T) if self._items.device.type == "cpu" else None
 
     @torch.no_grad()
@@ -225,8 +235,7 @@ class TransformerRecommender(TrainedRecommender):
         if len(left) > near.numel() // 8:
             return None
         rows, codes = np.divmod(left, near.shape[1])
-        _, vectors = self.module.query(query[:0], self.item_table()[torch.from_numpy(codes)])
-        exact = np.einsum("nd,nd->n", query.numpy()[rows], vectors.float().numpy())
+        exact = np.einsum("nd,nd->n", query.numpy()[rows], self._items.numpy().T[codes])
         if more is not None:
             exact += more[rows, codes]
         counts = np.bincount(rows, minlength=len(near))
@@ -298,12 +307,8 @@ class TransformerRecommender(TrainedRecommender):
             tensors: new parameters and buffers of the module by name.
         """
         table = self.item_table()
-        module = self.module
-        more = self._with_tensors(tensors, module.n_items + len(rows))
-        more._table = torch.cat([table[:-1], rows.to(table), table[-1:]])
-        _, new = module.query(rows[:1], rows)
-        more._items = torch.cat([self._items, new.float().T.to(self._items)], dim=1)
-        more._look_coarsely()
+        more = self._with_tensors(tensors, self.module.n_items + len(rows))
+        more._keep(torch.cat([table[:-1], rows.to(table), table[-1:]]))
         return more
 
 

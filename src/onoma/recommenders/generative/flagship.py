@@ -190,7 +190,8 @@ class Flagship(NamedRecommender):
     Modes:
         rank: dense head and walk over the whole catalogue.
         generate: names spelled under the trie, nothing else.
-        generate_then_rank: the beam proposes, dense head and walk order.
+        generate_then_rank: the beam proposes, dense head and walk order; where candidates are
+            named, they are the proposals.
     """
 
     name = "flagship"
@@ -290,7 +291,12 @@ class Flagship(NamedRecommender):
         return "rank" if self.settings.trunk is None else "generate"
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        if mode == "rank" or requests.candidates is not None:
+        if requests.candidates is not None and mode == "generate":
+            among = torch.from_numpy(requests.candidates.astype(np.int64))
+            scores = self.every_name(self.last_states(requests.history))
+            scores = scores.gather(1, among.clamp(min=0))
+            return top_k(scores, k, forbidden=requests.forbidden(), items=among)
+        if requests.candidates is not None or mode == "rank":
             return super()._recommend(requests, k, mode)
         states, items, scores = self.spelled(requests, k)
         if mode == "generate":

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.indexing import ItemIndex
-from onoma.neural.beam import beam_search
+from onoma.neural.beam import beam_search, exhaustive
 from onoma.neural.depth import DepthDecoder
 from onoma.neural.device import autocast
 from onoma.recommenders.base import Requests
@@ -114,23 +114,25 @@ class NamedRecommender(NamesItems, TransformerRecommender):
             float32[n, d] states; int64[n, b] items, -1 where there are no more; float32[n, b]
             log-probabilities.
         """
-        assert self.index is not None
         states = self.last_states(requests.history)
-        beams = self.beams(requests, k)
-        items = torch.full((len(states), int(beams.max(initial=1))), -1)
-        scores = torch.full(items.shape, -torch.inf)
-        for beam in np.unique(beams):
-            rows = torch.from_numpy(np.flatnonzero(beams == beam))
-            items[rows, :beam], scores[rows, :beam] = self.spell(states[rows], int(beam))
-        return states, items, scores
+
+        def find(
+            rows: NDArray[np.int64], beam: int, without: Ragged | None
+        ) -> tuple[Tensor, Tensor]:
+            return self.spell(states[torch.from_numpy(rows)], beam, without)
+
+        return states, *self.search(requests, k, find)
 
     @torch.no_grad()
-    def spell(self, states: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+    def spell(
+        self, states: Tensor, beam: int, without: Ragged | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The most probable names under the trie.
 
         Args:
             states: float32[n, d].
             beam: names kept.
+            without: n rows of items to pass over.
 
         Returns:
             int64[n, beam] items, -1 where there are no more; float32[n, beam] log-probabilities.
@@ -138,8 +140,18 @@ class NamedRecommender(NamesItems, TransformerRecommender):
         assert self.index is not None
         with autocast(states.device.type):
             context = self.module.enter(states)
-            items, scores = beam_search(self.module.depth, context, self.index.trie, beam)
+            items, scores = beam_search(
+                self.module.depth, context, self.index.trie, beam, without=without
+            )
         return items.cpu(), scores.cpu()
+
+    @torch.no_grad()
+    def every_name(self, states: Tensor) -> Tensor:
+        """float32[n, n_items]: the log-probability of every name after float32[n, d] states."""
+        assert self.index is not None
+        with autocast(states.device.type):
+            context = self.module.enter(states)
+            return exhaustive(self.module.depth, context, self.index.trie).cpu()
 
     def _rebuild(
         self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]

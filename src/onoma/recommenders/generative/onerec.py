@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onoma.dataset import Dataset
+from onoma.dataset import Dataset, Ragged
 from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search
 from onoma.neural.device import autocast, device
@@ -155,39 +155,43 @@ class OneRec(Seq2SeqRecommender):
         return OneRecModule(self.index, token, self.settings)
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        if mode != "session" or requests.candidates is not None:
+        if mode != "session":
             return super()._recommend(requests, k, mode)
-        parts = [
-            self._session(requests.slice(start, min(start + _TOGETHER, len(requests))), k)
-            for start in range(0, len(requests), _TOGETHER)
-        ]
-        return Ranking(
-            np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts])
-        )
+        shape = (len(requests), k)
+        items, scores = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
+        beams, barred = self.beams(requests, k), self.barred(requests)
+        for beam in np.unique(beams):
+            alike = np.flatnonzero(beams == beam)
+            for start in range(0, len(alike), _TOGETHER):
+                rows = alike[start : start + _TOGETHER]
+                users = None if requests.users is None else requests.users[rows]
+                items[rows], scores[rows] = self._session(
+                    requests.history.take(rows), users, barred.take(rows), k, int(beam)
+                )
+        return Ranking(items, scores)
 
     @torch.no_grad()
-    def _session(self, requests: Requests, k: int) -> Ranking:
+    def _session(
+        self, history: Ragged, users: NDArray[np.int32] | None, barred: Ragged, k: int, beam: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """int32[n, k] items and float32[n, k] scores; the beam passes over what was said, too."""
         assert self.index is not None
-        decoder, n = self.module.decoder, len(requests)
+        decoder, n = self.module.decoder, len(history)
         items, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
-        beam = int(self.beams(requests, k).max())
-        forbidden = requests.forbidden()
         total = np.zeros(n, np.float32)
         with autocast(device().type):
-            context = self.encode(requests.history, requests.users)
+            context = self.encode(history, users)
             state = decoder.begin(context)
             for place in range(min(k, self.index.n_items)):
                 found, logp = beam_search(
-                    Resumed(decoder, state), context, self.index.trie, beam, batch=n
-                )
-                said = torch.from_numpy(items[:, :place].astype(np.int64))
-                again = (found.cpu()[:, :, None] == said[:, None, :]).any(-1)
-                best = top_k(
-                    logp.cpu().masked_fill(again, -torch.inf), 1, forbidden=forbidden,
-                    items=found.cpu(),
+                    Resumed(decoder, state), context, self.index.trie, beam,
+                    batch=n, without=barred,
                 )  # fmt: skip
+                best = top_k(logp.cpu(), 1, items=found.cpu())
                 total = total + best.scores[:, 0]
                 items[:, place], scores[:, place] = best.items[:, 0], total
+                said = np.flatnonzero(items[:, place] >= 0)
+                barred = barred.concat(Ragged.from_groups(said, items[said, place], n))
                 heard = self.module.codes[torch.from_numpy(items[:, place].astype(np.int64))]
                 state = decoder.hear(state, heard.to(context.device))
-        return Ranking(items, scores)
+        return items, scores

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from onoma.dataset import Split
 from onoma.indexing import ItemIndex
-from onoma.neural.beam import exhaustive
 from onoma.neural.blocks import SequenceEncoder
 from onoma.neural.device import autocast
 from onoma.neural.noise import Noise
@@ -115,10 +114,7 @@ class Packed(NamedRecommender):
 
     def answer(self, states: Tensor) -> Tensor:
         """float32[n, n_items]: the log-probability of every name."""
-        assert self.index is not None
-        with autocast(states.device.type):
-            context = self.module.enter(states)
-            return exhaustive(self.module.depth, context, self.index.trie).cpu()
+        return self.every_name(states)
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
         if requests.candidates is not None:

@@ -185,11 +185,12 @@ class Seq2SeqRecommender(NamesItems):
             return exhaustive(self.module.decoder, context, self.index.trie).cpu()
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
+        if mode == "sample":
+            items, scores = self.spelled(requests, k, drawn=True)
+            return top_k(scores, k, forbidden=requests.forbidden(), items=items)
         if requests.candidates is not None:
             return super()._recommend(requests, k, mode)
-        items, scores = self.spelled(requests, k, drawn=mode == "sample")
-        if mode == "sample":
-            return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+        items, scores = self.spelled(requests, k)
         return self.join_unseen(items, scores, requests, k)
 
     @torch.no_grad()
@@ -201,32 +202,31 @@ class Seq2SeqRecommender(NamesItems):
             drawn names with the noise that ordered them.
         """
         assert self.index is not None
-        beams = self.beams(requests, k)
-        items = torch.full((len(requests), int(beams.max(initial=1))), -1)
-        scores = torch.full(items.shape, -torch.inf)
+        trie = self.index.trie
         with autocast(device().type):
             context = self.encode(requests.history, requests.users)
             lengths = context.lengths.cpu().numpy()
-            for beam in np.unique(beams):
-                rows = np.flatnonzero(beams == beam)
-                rows = rows[np.argsort(lengths[rows], kind="stable")]
-                found = self._search(context, rows, requests, int(beam), drawn)
-                at = torch.from_numpy(rows)
-                items[at, : int(beam)], scores[at, : int(beam)] = (x.cpu() for x in found)
-        return items, scores
 
-    def _search(
-        self, context: Encoded, rows: NDArray[np.int64], requests: Requests, beam: int, drawn: bool
-    ) -> tuple[Tensor, Tensor]:
-        assert self.index is not None
-        some = context[torch.from_numpy(rows).to(context.device)]
-        if not drawn:
-            return beam_search(self.module.decoder, some, self.index.trie, beam)
-        keys = torch.from_numpy(_keys(requests.history.take(rows), self.seed))
-        return sample_names(
-            self.module.decoder, some, self.index.trie, beam,
-            keys.to(some.device), self.settings.temperature,
-        )  # fmt: skip
+            def find(
+                rows: NDArray[np.int64], beam: int, without: Ragged | None
+            ) -> tuple[Tensor, Tensor]:
+                order = np.argsort(lengths[rows], kind="stable")
+                back = torch.from_numpy(np.argsort(order)).to(context.device)
+                rows, without = rows[order], None if without is None else without.take(order)
+                some = context[torch.from_numpy(rows).to(context.device)]
+                if drawn:
+                    keys = torch.from_numpy(_keys(requests.history.take(rows), self.seed))
+                    items, scores = sample_names(
+                        self.module.decoder, some, trie, beam, keys.to(some.device),
+                        self.settings.temperature, without=without,
+                    )  # fmt: skip
+                else:
+                    items, scores = beam_search(
+                        self.module.decoder, some, trie, beam, without=without
+                    )
+                return items[back], scores[back]
+
+            return self.search(requests, k, find)
 
 
 def _keys(history: Ragged, seed: int) -> NDArray[np.int64]:

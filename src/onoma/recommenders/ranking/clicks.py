@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,26 +52,36 @@ class Pairs:
 
     Attributes:
         history: int64[m, l] item codes, left aligned, n_items behind them; l is at least 1.
-        users: int64[m], n_users for strangers.
+        users: int64[m], who is told to ask, n_users for strangers.
         items: int64[m].
         places: int64[m], items that the user had before, in all.
+        owners: int64[m], whose pairs they are, though ``users`` may not tell; None: ``users``.
     """
 
     history: Tensor
     users: Tensor
     items: Tensor
     places: Tensor
+    owners: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, rows: slice) -> Pairs:
-        return Pairs(self.history[rows], self.users[rows], self.items[rows], self.places[rows])
+        return self._each(lambda part: part[rows])
 
     def to(self, where: torch.device) -> Pairs:
         """The same on a device."""
-        parts = (self.history, self.users, self.items, self.places)
-        return Pairs(*(part.to(where) for part in parts))
+        return self._each(lambda part: part.to(where))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Pairs:
+        return Pairs(
+            change(self.history),
+            change(self.users),
+            change(self.items),
+            change(self.places),
+            None if self.owners is None else change(self.owners),
+        )
 
 
 class ClickModule(TrainedModule):
@@ -223,6 +234,14 @@ def negatives(cases: Cases, n_items: int) -> NDArray[np.int64]:
     return out
 
 
+def held(keys: NDArray[np.integer], taken: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which keys are among sorted ones."""
+    if not len(taken):
+        return np.zeros(keys.shape, dtype=bool)
+    found: NDArray[np.bool_] = taken[np.searchsorted(taken, keys).clip(max=len(taken) - 1)] == keys
+    return found
+
+
 def auc(scores: NDArray[np.floating], clicked: NDArray[np.bool_]) -> float:
     """Chance that a click scores above a negative; equal scores count a half."""
     from scipy.stats import rankdata
@@ -286,16 +305,16 @@ class _Clicks:
         right = following[:, 0]
         wrong = module.noise.integers(module.n_items, len(batch))
         keys = (users * module.n_items + wrong).numpy()
-        at = np.minimum(np.searchsorted(self.taken, keys), max(len(self.taken) - 1, 0))
-        free = torch.from_numpy(self.taken[at] != keys)
+        free = torch.from_numpy(~held(keys, self.taken))
         told = module.noise.uniform(len(batch)) >= _STRANGERS
-        users = torch.where(told, users, module.n_users)
+        owners, users = users, torch.where(told, users, module.n_users)
         places = torch.from_numpy(self.place[self.batches.targets[batch]])
         pairs = Pairs(
             torch.cat([history, history[free]]),
             torch.cat([users, users[free]]),
             torch.cat([right, wrong[free]]),
             torch.cat([places, places[free]]),
+            torch.cat([owners, owners[free]]),
         )
         labels = torch.zeros(len(pairs))
         labels[: len(right)] = 1

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from onoma.neural.blocks import CausalBlock
+from onoma.neural.blocks import CausalBlock, check_heads
 from onoma.neural.clock import Clock, Told
 from onoma.neural.noise import Dropout, Noise
 from onoma.recommenders.ranking.clicks import ClickSettings, head
@@ -37,8 +37,7 @@ class TowerSettings(ClickSettings):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        check_heads(self.width, self.heads)
         return self
 
 

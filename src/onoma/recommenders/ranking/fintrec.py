@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -14,13 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
-from onoma.encoding.cooccurrence import interactions
 from onoma.neural.batching import SequenceBatches
 from onoma.neural.device import device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.ranking.clicks import ClickRanker, auc, logloss
+from onoma.recommenders.ranking.clicks import ClickRanker, auc, held, logloss
 from onoma.recommenders.ranking.events import Asked, Events, Tower, TowerSettings
 from onoma.recommenders.ranking.facts import Catalogue, catalogue, ratings, rested
 from onoma.recommenders.trained import TrainedModule
@@ -91,11 +91,11 @@ class FinTRec(ClickRanker):
     Sumanth et al., 2025. Items are what is advertised. A decoder reads the events before, asks at
     every place whether what came next is taken, and so has many targets a user; an encoder reads
     the same events both ways and says whether what is taken will be liked (a conversion). Event
-    vectors add up item, category, brand, response and what the time says; the heads are also told
-    who the user is and a vector of his whole activity. Items are ranked by
-    ``p(click) p(conversion | click) value``. Adapters for products, context of real impressions,
-    and calibration are those of ``onoma study placements``, whose logs have such things.
-    Validation picks the epoch by the mean of both AUCs.
+    vectors add up item, category, brand, response (where a request tells it; training leaves out
+    half) and what the time says; the heads are also told who the user is and a vector of his whole
+    activity. Items are ranked by ``p(click) p(conversion | click) value``. Adapters for products,
+    context of real impressions, and calibration are those of ``onoma study placements``, whose logs
+    have such things. Validation picks the epoch by the mean of both AUCs.
 
     We depart from it where an ordinary log shows no impressions: negatives are then uniform, and
     ratings stand for conversions.
@@ -202,16 +202,20 @@ class FinTRec(ClickRanker):
             response = torch.from_numpy(told.astype(np.int64)) + 1
         last = (torch.from_numpy(short.lengths) - 1).clamp(min=0)[:, None]
         before = times.gather(1, last)[:, 0]
-        whole = interactions(requests.history, module.n_items) @ module.foundation.cpu().numpy()
-        counts = np.maximum(requests.history.lengths, 1)[:, None]
+        history = requests.history
+        events = sp.csr_array(
+            (np.ones(len(history.values), np.float32), history.values, history.offsets),
+            shape=(len(history), module.n_items),
+        )  # an item that came twice counts twice, as in training
+        whole = events @ module.foundation.cpu().numpy()
+        counts = np.maximum(history.lengths, 1)[:, None]
         codes = np.full(len(requests), -1) if requests.users is None else requests.users
         known = (codes >= 0) & (codes < module.n_users)
         people = module.people.cpu()[torch.from_numpy(np.where(known, codes, module.n_users))]
         activity = torch.from_numpy((whole / counts).astype(np.float32))
         where = module.kinds.device
         fields = torch.cat([module.fields(items.to(where)).cpu(), response[..., None]], dim=2)
-        events = Events(fields, times, items >= 0)
-        return events, torch.cat([people, activity], dim=1), before
+        return Events(fields, times, items >= 0), torch.cat([people, activity], dim=1), before
 
     def figures(self, split: Split) -> dict[str, dict[str, float]]:
         """Clicks of validation and test, and who likes what he took, where ratings say."""
@@ -225,16 +229,21 @@ class FinTRec(ClickRanker):
         out: dict[str, dict[str, float]] = {part: self.click_figures(cases)}
         rated = ratings(split)
         if rated is not None:
-            liked = rated[1 if part == "valid" else 2] > self.settings.above
-            out[f"{part}, liked"] = self._conversions(cases, liked)
+            first = rated[1 if part == "valid" else 2][cases.targets.offsets[:-1]]
+            given = np.flatnonzero(~np.isnan(first))
+            out[f"{part}, liked"] = self._conversions(
+                cases.take(given), first[given] > self.settings.above
+            )
         return out
 
-    def _conversions(self, cases: Cases, liked: NDArray[np.bool_]) -> dict[str, float]:
-        first = cases.targets.offsets[:-1]
-        targets = torch.from_numpy(cases.targets.values[first].astype(np.int64))[:, None]
+    def _conversions(self, cases: Cases, labels: NDArray[np.bool_]) -> dict[str, float]:
+        """Figures of bool[n], whether the first targets of n cases were liked."""
+        if not len(cases):
+            return {"auc": 0.5, "logloss": float(np.log(2)), "pairs": 0}
+        first = cases.targets.values[cases.targets.offsets[:-1]]
+        targets = torch.from_numpy(first.astype(np.int64))[:, None]
         asked = Requests(cases.history, cases.users, times=cases.times, liked=cases.liked)
         logits = self._asked(asked, targets)[1][:, 0].double().numpy()
-        labels = liked[first]
         return {"auc": auc(logits, labels), "logloss": logloss(logits, labels.astype(np.float64)),
                 "pairs": len(labels)}  # fmt: skip
 
@@ -301,8 +310,7 @@ class _Both:
         right, before = self.items[next_], times[rows, columns]
         wrong = module.noise.integers(module.n_items, len(rows))
         keys = (users * module.n_items + wrong).numpy()
-        spot = np.minimum(np.searchsorted(self.taken, keys), max(len(self.taken) - 1, 0))
-        free = torch.from_numpy(self.taken[spot] != keys)
+        free = torch.from_numpy(~held(keys, self.taken))
         states = module.clicks.states(events)[rows.to(where), columns.to(where) + 1]
         twice = Asked(
             module.fields(torch.cat([right, wrong[free]]).to(where)),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from onoma import encoding
@@ -18,7 +18,7 @@ from onoma.dataset import Dataset, Split
 from onoma.encoding.base import TextEncoder
 from onoma.encoding.shuffled import deal
 from onoma.errors import OnomaError
-from onoma.neural.blocks import SequenceEncoder
+from onoma.neural.blocks import SequenceEncoder, check_heads
 from onoma.recommenders.ranking import reasons
 from onoma.recommenders.ranking.clicks import ClickSettings, Pairs, attributes
 from onoma.recommenders.ranking.din import DIN, DINModule
@@ -65,7 +65,7 @@ class LLMCFSettings(ClickSettings):
         reasons: where reasonings come from.
         examples: read beside a pair, half of them clicks.
         blocks: of the decoder.
-        heads: of the decoder.
+        heads: of the decoder; they divide ``width``.
         weight: of the reconstruction of reasonings.
     """
 
@@ -75,6 +75,11 @@ class LLMCFSettings(ClickSettings):
     blocks: int = Field(default=1, ge=1)
     heads: int = Field(default=2, ge=1)
     weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        check_heads(self.width, self.heads)
+        return self
 
 
 class LLMCFModule(DINModule):
@@ -135,13 +140,15 @@ class LLMCFModule(DINModule):
     def retrieve(self, pairs: Pairs) -> Tensor:
         """int64[m, k] rows of the base: half the nearest clicks, half the nearest non-clicks.
 
-        Nothing is told of what a user did at the same place or later.
+        Nothing is told of what a pair's owner did at its place or later, whether or not the user
+        is told.
         """
         if not len(self.keys):
             self.keys = self.vectors(self.base_history, self.base_items)
         near = 0.5 * self.vectors(pairs.history, pairs.items) @ self.keys.T
         near = (near * 1e6).round() * 1e-6
-        same = pairs.users[:, None] == self.base_users
+        owners = pairs.users if pairs.owners is None else pairs.owners
+        same = owners[:, None] == self.base_users
         near = near.masked_fill(same & (self.base_places >= pairs.places[:, None]), -1e9)
         # The lower row among equals.
         near = near - torch.arange(near.shape[1], device=near.device) * 1e-10

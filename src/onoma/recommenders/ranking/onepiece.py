@@ -16,7 +16,7 @@ from onoma.neural.batching import PrefixBatches
 from onoma.neural.device import device
 from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.ranking.clicks import attributes
+from onoma.recommenders.ranking.clicks import attributes, held
 from onoma.recommenders.ranking.commitment import anchors, asked_about, levels, task_figures
 from onoma.recommenders.ranking.reasoned import Asked, OnePieceModule, OnePieceSettings
 from onoma.recommenders.trained import TrainedRecommender
@@ -239,7 +239,7 @@ class _Groups:
         right = right.masked_fill(torch.arange(s.following) >= count[:, None], n)
         wrong = noise.integers(n, b * s.against).view(b, -1)
         keys = (users[:, None] * n + wrong).numpy()
-        wrong = wrong.masked_fill(torch.from_numpy(np.isin(keys, self.taken)), n)
+        wrong = wrong.masked_fill(torch.from_numpy(held(keys, self.taken)), n)
         items = torch.cat([right, wrong], dim=1)
         went = torch.cat([went, torch.full_like(wrong, -1)], dim=1)
         labels = (went[:, :, None] >= torch.arange(module.tasks)) & (items < n)[:, :, None]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onoma.neural.blocks import check_heads
 from onoma.neural.noise import Dropout, Noise
 from onoma.neural.reasoning import BlockReasoner
 from onoma.recommenders.trained import TrainedModule
@@ -29,7 +30,7 @@ class OnePieceSettings(BaseModel):
             tokens of the situation, and every item is scored by a product.
         width: model width d.
         blocks: layers.
-        heads: attention heads.
+        heads: attention heads; they divide ``width``.
         expand: the feed-forward's width in widths.
         dropout: rate inside the layers.
         input_dropout: rate on the tokens that enter.
@@ -67,6 +68,11 @@ class OnePieceSettings(BaseModel):
     batch: int = Field(default=256, ge=1)
     contrast: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.07, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        check_heads(self.width, self.heads)
+        return self
 
     @property
     def group(self) -> int:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from onoma.neural.blocks import Trunk
 from onoma.neural.noise import Dropout, Noise
-from onoma.recommenders.sequential.identity import IdModule, IdRecommender
+from onoma.recommenders.sequential.identity import HeadlessSettings, IdModule, IdRecommender
 
 KERNEL = 3
 
@@ -73,4 +73,5 @@ class CNN(IdRecommender):
     """
 
     name = "cnn"
+    settings_type = HeadlessSettings
     module_type = CNNModule

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from onoma.neural.blocks import Trunk
 from onoma.neural.noise import Dropout
-from onoma.recommenders.sequential.identity import IdModule, IdRecommender, IdSettings
+from onoma.recommenders.sequential.identity import (
+    HeadlessSettings,
+    IdModule,
+    IdRecommender,
+    IdSettings,
+)
 
 
 class GRUTrunk(Trunk):
@@ -46,4 +51,5 @@ class GRU4Rec(IdRecommender):
     """
 
     name = "gru"
+    settings_type = HeadlessSettings
     module_type = GRUModule

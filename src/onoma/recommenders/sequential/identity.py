@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from onoma.dataset import Dataset, Split
@@ -40,6 +40,14 @@ class IdSettings(TransformerSettings):
     negatives: int = Field(default=256, ge=1)
     popularity: float = Field(default=0.0, ge=0)
     in_batch: bool = False
+
+
+class HeadlessSettings(IdSettings):
+    """Those of a trunk without attention; ``heads`` is not read."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        return self
 
 
 class IdModule(ItemSequenceModule):
