@@ -155,8 +155,9 @@ def build(recipe: Recipe, folder: Path | None = None, quiet: bool = False) -> Re
         return cls.create(settings, seed=recipe.seed, folder=folder, quiet=quiet)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise OnomaError(f"recommender.{key}: {first['msg']}", where=recipe.name) from error
+        key = ".".join(["recommender", *map(str, first["loc"])])
+        said = first["msg"].removeprefix("Value error, ")
+        raise OnomaError(f"{key}: {said}", where=recipe.name) from error
     except (TypeError, ValueError) as error:
         raise OnomaError(f"recommender: {error}", where=recipe.name) from error
 

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from onoma.evaluation.cases import read_cases
+from onoma.evaluation.slices import first_targets
 from onoma.recipe import Recipe
-from onoma.study.language import ARMS
+from onoma.run import asked, open_run
+from onoma.study.language import ARMS, RARE
 
 TINY = [
     "recommender.encoder={name: tfidf, dim: 8}",
@@ -38,6 +42,23 @@ def test_three_arms_are_run_paired_and_kept(as_json, onoma, data: Path, tmp_path
     assert code == 0 and "gains from its texts and from no others" in out
     code, _, err = onoma("study", "language", "--recipe", "ease", "--data", data)
     assert code == 2 and "ease has no arms" in err
+
+
+def test_the_cases_are_those_that_a_run_measures(as_json, onoma, data: Path, tmp_path):
+    """Short histories leave before cases are drawn; the rare ones are picked among what is left."""
+    words = ["study", "language", *TINY, "evaluate.history=4", "evaluate.cases=12"]
+    words += ["--recipe", "alpharec", "--data", data, "--out", tmp_path, "--seeds", 1]
+    result = as_json(*words)
+    base = open_run(tmp_path / "without" / "seed0")
+    cases, counts = asked(base.recipe, base.split)[0], base.split.train_counts
+    rare = counts[first_targets(cases)] <= np.sort(counts)[int(RARE * (len(counts) - 1))]
+    assert result["cases"] == len(cases) == 12 and result["rare_cases"] == rare.sum() > 0
+    measured = read_cases(base.path)["ndcg@10"]
+    assert result["rows"][0]["rare"]["mean"] == pytest.approx(measured[rare].mean())
+    assert "12 cases" in onoma(*words)[1]
+    code, _, err = onoma(*words, "evaluate.ks=[1,10]", "--out", tmp_path / "cut")
+    assert code == 2 and "evaluate.ks" in err and "20" in err
+    assert not (tmp_path / "cut").exists()
 
 
 @pytest.mark.parametrize("name", ["alpharec", "llminit", "llm-kt", "pad"])

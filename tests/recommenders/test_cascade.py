@@ -20,7 +20,7 @@ class TestCascade(Conformance):
         return Cascade(STAGES, keep=10)
 
     def test_settings_that_are_unknown_are_refused(self, model):
-        with pytest.raises(TypeError):
+        with pytest.raises(ValueError, match="no such"):
             Cascade.create({"stages": [{"name": "popular"}, {"name": "markov", "no such": 1}]})
 
     def test_damaged_weights_are_told(self, model, small_split, tmp_path):

@@ -12,6 +12,7 @@ from onoma.encoding.keywords import phrases
 from onoma.errors import OnomaError
 from onoma.evaluation.queries import ask_in_words
 from onoma.recommenders.base import Requests
+from onoma.recommenders.language.keywords import KeywordRanker
 from onoma.recommenders.retrieval.keywords import KeywordOverlap, Keywords
 
 
@@ -73,6 +74,25 @@ def test_words_lead_to_what_people_said_of_items(shop):
         if shop.dataset.user_code(user) in set(shop.train.rows().tolist())
     )
     assert float(weights[tea]) == pytest.approx(said * np.log(3 / 1))
+
+
+def test_keywords_of_the_context_are_one_text_or_a_list_of_texts(shop):
+    model = Keywords(encoder=None).fit(shop)
+    asked = ["porcelain cup", ["porcelain", "cup"], ["jasmine", 7], 7, "", None]
+    requests = Requests(
+        Ragged.empty(6), query=["a novel"] * 6, context=[{"keywords": one} for one in asked]
+    )
+    words = [set(row) for row in model.asked(requests)]
+    assert words[1] == {"porcelain", "cup"} <= words[0] and words[2] == {"jasmine"}
+    assert words[3] == set() and "novel" in words[4] & words[5]
+    ranker = KeywordRanker(encoder=None).fit(shop)
+    queries = [one.query for one in ranker.questions(requests, None)]
+    assert queries == ["porcelain cup", "porcelain, cup", "jasmine, 7", "7", "a novel", "a novel"]
+    for wrong in ({"cup": 1}, [["cup"]], [None]):
+        refused = Requests(Ragged.empty(1), context=[{"keywords": wrong}])
+        for ask in (model.asked, lambda one: ranker.questions(one, None)):
+            with pytest.raises(OnomaError, match="a text or a list of texts"):
+                ask(refused)
 
 
 def test_nothing_is_learnt_of_test_users_words(shop):

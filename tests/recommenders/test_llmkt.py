@@ -148,3 +148,10 @@ def test_reduction_keeps_the_spread_and_leaves_the_unknown_alone():
 def test_what_cannot_listen_is_told(settings, said, small_split):
     with pytest.raises(OnomaError, match=said):
         llmkt(**settings).fit(small_split)
+
+
+@pytest.mark.parametrize(("name", "what"), [("pad", "fit"), ("hllm", "fit"), ("tiger", "save")])
+def test_models_that_fit_or_save_in_their_own_way_are_refused(name, what):
+    """Steps of training and files beside the weights are theirs alone."""
+    with pytest.raises(OnomaError, match=f"{name} has a {what} of its own"):
+        llmkt(of={"name": name})

@@ -7,11 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 from conformance import Conformance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from onoma.dataset import Cases, Dataset, Ragged
 from onoma.dataset.likes import likes
+from onoma.errors import OnomaError
 from onoma.evaluation.likes import judged
 from onoma.recommenders.tuned.sasrecllm import SASRecLLM
 from tiny import tiny_folder
@@ -86,3 +88,44 @@ def test_what_was_not_liked_is_kept_from_the_sequence_model(camps):
     alone = Cases(part.users, Ragged.from_rows([liked]), part.targets, labels=part.labels)
     with torch.no_grad():
         assert torch.allclose(model.soft(part), model.soft(alone), atol=1e-5)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The path of a prompt of these words."""
+
+    def write(user, *names):
+        told = {"name": "own", "version": 1, "about": "a test", "user": user,
+                "placeholders": dict.fromkeys(names, "something")}  # fmt: skip
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(told))
+        return str(tmp_path / "own.yaml")
+
+    return write
+
+
+@pytest.mark.parametrize("order", [("taste", "item"), ("item", "taste"), ("item",)])
+def test_every_vector_stands_in_its_own_place(camps, own, order):
+    places = ", ".join(f"the {name}: ${name}" for name in order)
+    model = sasrecllm(hybrid=own(f"$liked, $target? {places}", "liked", "target", *order))
+    model.fit(camps)
+    part = camps.test.take(np.arange(3))
+    mixed = model.composed(part, "hybrid")
+    with torch.no_grad():
+        put = model.module._inputs(mixed, model.soft(part))[tuple(mixed.slots.unbind(1))]
+        items = torch.from_numpy(part.targets.values.astype(np.int64))
+        item = model.module.mapped(model.module.items[items])
+    found = [torch.allclose(put[place :: len(order)], item, atol=1e-5)
+             for place in range(len(order))]  # fmt: skip
+    assert found == [name == "item" for name in order]
+
+
+def test_a_prompt_with_places_that_nothing_fills_is_refused_before_fitting(camps, own):
+    model = sasrecllm(hybrid=own("$history, $target?", "history", "target"))
+    with pytest.raises(OnomaError, match=r"\$history.*own.*\$disliked.*\$item"):
+        model.fit(camps)
+    assert not model.sequence.training
+    model = sasrecllm(prompt=own("$taste, $target?", "taste", "target"))
+    with pytest.raises(OnomaError, match=r"\$taste"):  # words alone have no vectors
+        model.fit(camps)
+    with pytest.raises(OnomaError, match=r"neither \$taste nor \$item"):
+        sasrecllm(hybrid="like-or-not").fit(camps)

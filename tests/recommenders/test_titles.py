@@ -117,6 +117,26 @@ def test_of_half_an_answer_the_last_title_does_not_count(films):
         assert model.answers["rejected: cut"] == 1 and not model.answers["named"]
 
 
+def test_an_answer_of_no_use_is_no_answer(films):
+    rows = [films.dataset.item_codes(row) for row in (["f5"], ["f0"], [])]
+    asked = Requests(Ragged.from_rows(rows))
+    said = {"- Heat (1995)": "Ali", "- Rocky (1976)": "1. Fargo"}
+
+    def answer(told: str) -> str:
+        return next(text for title, text in said.items() if title in told)
+
+    with service(answer) as running:
+        model = Titles(model=spec(running)).fit(films)
+        for mode in model.modes:
+            found = model.recommend(asked, 3, mode=mode)
+            assert found.answered is not None and found.answered.tolist() == [False, True, True]
+    assert model.answers["rejected: nothing found"] == 2
+    with service(lambda told: "", reason="content_filter") as running:
+        model = Titles(model=spec(running)).fit(films)
+        found = model.recommend(asked, 3)
+        assert found.answered is not None and found.answered.tolist() == [False, False, True]
+
+
 def test_ratings_are_those_of_training_and_of_known_users(films):
     told = []
     with service(lambda asked: told.append(asked) or "1. Heat") as running:

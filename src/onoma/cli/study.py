@@ -259,7 +259,7 @@ def language(
             for row in result["rows"] if key in row
         ]  # fmt: skip
         named = key if key != "rare" else f"ndcg@10 of {result['rare_cases']:,} rare targets"
-        title = f"{named}, {result['recipe']} on {about['name']}, {about['test_cases']:,} cases"
+        title = f"{named}, {result['recipe']} on {about['name']}, {result['cases']:,} cases"
         show.print_table(show.grid(title, head, lines))
     if "auc" in result["rows"][0]:
         lines = [

@@ -79,20 +79,20 @@ class TorchModel(LanguageModel):
     @cached_property
     def network(self) -> PreTrainedModel:
         """The model, loaded when first asked for, without gradients."""
-        network = self.fresh()
-        if self.adapter is not None:
-            network = adapted(network, self.adapter)
-        return network.eval().requires_grad_(False)
+        return self.fresh()
 
     def fresh(self) -> PreTrainedModel:
         """The model of the folder, loaded anew, for training around and inside it.
 
-        Its own weights want no gradients, and no adapter is in it.
+        The adapter's updates are added to its weights, which want no gradients.
 
         Raises:
-            LanguageError: it cannot be loaded.
+            LanguageError: it cannot be loaded, or the adapter does not fit.
         """
-        return causal(self.folder, self.device)
+        network = causal(self.folder, self.device)
+        if self.adapter is not None:
+            network = adapted(network, self.adapter)
+        return network.eval().requires_grad_(False)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

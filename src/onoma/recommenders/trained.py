@@ -51,6 +51,14 @@ class TrainedRecommender(Recommender):
     around_weights: ClassVar[bool] = False
 
     @property
+    def window(self) -> int | None:
+        """The number ``history`` where a class has it, else the setting ``length``."""
+        for said in (getattr(self, "history", None), getattr(self.settings, "length", None)):
+            if isinstance(said, int):
+                return said
+        return None
+
+    @property
     def judged_in(self) -> str:
         """The mode whose validation NDCG@10 picks the weights."""
         return self.modes[0]
@@ -87,9 +95,14 @@ class TrainedRecommender(Recommender):
         trainer = Trainer(self.train, self.seed, self.folder, self.quiet)
         self.training = trainer.fit(self.module, self.module.noise, self._task(split))
         self.training["history"] = trainer.history
+        self.training |= self._found()
         self.seconds["train"] = self.training["seconds"]
         self.forget()
         return self
+
+    def _found(self) -> dict[str, Any]:
+        """What training came to, beside the trainer's own figures; the module stays as it is."""
+        return {}
 
     def forget(self) -> None:  # noqa: B027 - most keep nothing
         """Drop what was computed once from weights that have changed since."""

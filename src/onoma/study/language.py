@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.dataset import Cases
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
-from onoma.evaluation.candidates import sampled
 from onoma.evaluation.cases import read_cases
 from onoma.evaluation.significance import compare, holm, seeds_ci
 from onoma.evaluation.slices import first_targets
 from onoma.recipe import Recipe
-from onoma.run import Run, run
+from onoma.run import Run, asked, run
 
 KEYS = ("ndcg@10", "recall@20")
 CERTAIN = 0.05
@@ -57,7 +57,8 @@ def language(
         tell: called with a line after each run.
 
     Returns:
-        ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``test`` (in words), ``rows`` (``arm``,
+        ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``cases`` (how many are measured),
+        ``test`` (in words), ``rows`` (``arm``,
         for each of :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired
         test ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
         targets among the rarest quarter of the items; of click rankers ``auc`` and ``logloss`` of
@@ -66,7 +67,7 @@ def language(
         (the system gains and no control does).
 
     Raises:
-        OnomaError: a recipe of no such system.
+        OnomaError: a recipe of no such system, or one that leaves out a cut-off of :data:`KEYS`.
     """
     whole = Recipe.load(recipe, list(overrides))
     name = str(whole.recommender["name"])
@@ -74,6 +75,12 @@ def language(
         raise OnomaError(
             f"{name} has no arms with and without texts", where="study language",
             fix=f"Use a recipe of {', '.join(ARMS)}",
+        )  # fmt: skip
+    cuts = {int(key.split("@")[1]) for key in KEYS}
+    if not cuts <= set(whole.evaluate.ks):
+        raise OnomaError(
+            f"the study compares {' and '.join(KEYS)}", where="evaluate.ks",
+            fix=f"Let it name {' and '.join(map(str, sorted(cuts)))}",
         )  # fmt: skip
     out = Path(out)
     done: dict[str, list[Run]] = {}
@@ -87,14 +94,16 @@ def language(
             figures = ", ".join(f"{key} {finished.metrics['test'][key]:.4f}" for key in KEYS)
             tell(f"{arm}, seed {seed}: {figures}, {finished.metrics['seconds']['train']:.0f} s")
     first = done[WITHOUT][0]
+    cases, _ = asked(first.recipe, first.split)
     result = {
         "dataset": first.metrics["dataset"],
         "protocol": first.metrics["protocol"],
         "recipe": whole.name,
         "seeds": list(seeds),
+        "cases": len(cases),
         "test": "each case's mean over the seeds, paired with the backbone's: bootstrap interval, "
         "two-sided sign-flip permutation test, Holm's correction over the arms",
-        **compared(done, _rare(first)),
+        **compared(done, _rare(cases, first.split.train_counts)),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "language.json")
@@ -184,12 +193,10 @@ def _cases(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
     return np.asarray(np.mean(figures, axis=0))
 
 
-def _rare(done: Run) -> NDArray[np.bool_]:
+def _rare(cases: Cases, counts: NDArray[np.integer]) -> NDArray[np.bool_]:
     """bool[cases]: the target is among the quarter of the items with the fewest interactions."""
-    counts = done.split.train_counts
     edge = np.sort(counts)[int(RARE * (len(counts) - 1))]
-    asked = sampled(done.split.test, done.recipe.evaluate.cases)
-    out: NDArray[np.bool_] = counts[first_targets(asked)] <= edge
+    out: NDArray[np.bool_] = counts[first_targets(cases)] <= edge
     return out
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onoma.dataset import Cases, Ragged, Split
 from onoma.dataset.files import write_text
+from onoma.errors import OnomaError
 from onoma.evaluation.metrics import metrics
 from onoma.evaluation.significance import bootstrap_ci, compare, holm
 from onoma.evaluation.ties import averaged
@@ -25,8 +26,7 @@ from onoma.recommenders.transformer import TransformerRecommender
 from onoma.run import asked, build, run
 
 KEY = "ndcg@10"
-YARDSTICK, WITHOUT, WITH = "sasrec", "without distillation", "with distillation"
-_READS = ("recent", "history", "length")  # settings that say how many items a model reads
+YARDSTICK, WITHOUT, WITH = "sasrec of llm-srec", "without distillation", "with distillation"
 _DRAWS = 2_000
 
 
@@ -45,10 +45,10 @@ def order(
 
     A history is cut to what the model reads before it is put in another order, so that the model
     sees the same items; what was seen and may not be answered stays the whole. Times stay where
-    they are, and the items change places under them. ``llm-srec`` becomes three arms: the SASRec
-    that it learns from, itself without the lesson, and itself; the SASRec is also measured on as
-    few items as the others are told, since a few that change places cost less. Finished runs
-    below ``out`` are kept.
+    they are, and the items change places under them, each with whether it was liked. ``llm-srec``
+    becomes three arms: the SASRec that it learns from, itself without the lesson, and itself; the
+    SASRec is also measured on as few items as the others are told, since a few that change places
+    cost less. Finished runs below ``out`` are kept.
 
     Args:
         data: as for :func:`onoma.run.run`.
@@ -72,10 +72,11 @@ def order(
         ``original`` and of the ``loss``. ``acceptance``: what S041 asks.
 
     Raises:
-        OnomaError: bad data or recipes.
+        OnomaError: bad data or recipes, or two arms of one name.
     """
     out = Path(out)
     made = [Recipe.load(name, list(overrides)) for name in recipes]
+    _distinct([_folder(arm) for whole in made for arm, _ in _arms(whole, out, 0)])
     done: dict[str, list[dict[str, Any]]] = {}
     about: dict[str, Any] = {}
     for seed in seeds:
@@ -87,15 +88,18 @@ def order(
                     "dataset": finished.metrics["dataset"],
                     "protocol": finished.metrics["protocol"],
                 }
-                found = sensitivity(finished.recommender, cases, lists, seed)
+                masked = finished.recipe.evaluate.mask_seen
+                found = sensitivity(finished.recommender, cases, lists, seed, mask_seen=masked)
                 if trained:
                     mixed = _permuted_training(finished.split, seed)
                     fitted = build(_alone(finished.recipe, whole), None, quiet).fit(mixed)
-                    found["trained"] = _figures(fitted, _asked(cases, lists, None), cases)
+                    found["trained"] = _figures(fitted, _asked(cases, lists, None, masked), cases)
                 done.setdefault(arm, []).append(found)
                 if arm == YARDSTICK and (few := _told(whole)) < found["reads"]:
                     # Where fewer items change places, less is lost: the measure for the others.
-                    cut = sensitivity(finished.recommender, cases, lists, seed, reads=few)
+                    cut = sensitivity(
+                        finished.recommender, cases, lists, seed, reads=few, mask_seen=masked
+                    )
                     done.setdefault(f"{YARDSTICK}, last {few}", []).append(cut)
                 tell(
                     f"{arm}, seed {seed}: {KEY} {found['original'].mean():.4f}, "
@@ -114,6 +118,7 @@ def sensitivity(
     seed: int = 0,
     *,
     reads: int | None = None,
+    mask_seen: bool = True,
 ) -> dict[str, Any]:
     """What the order of the histories is worth to a fitted recommender.
 
@@ -123,14 +128,15 @@ def sensitivity(
         lists: int32[n, c] candidates; the whole catalogue where not given.
         seed: of the permutations, one for each user.
         reads: items of a history that are told, the last ones; by default as many as are read.
+        mask_seen: whether items of the whole history are left out of the answers.
 
     Returns:
         ``reads``, ``original`` and ``permuted`` (float64[n], NDCG@10), and ``cosine``
         (float64[n], or None where the model has no vector of a user).
     """
-    reads = items_read(model) if reads is None else reads
-    plain = _asked(cases, lists, reads)
-    mixed = replace(plain, history=permuted(plain.history, cases.users, seed))
+    reads = model.window if reads is None else reads
+    plain = _asked(cases, lists, reads, mask_seen)
+    mixed = _mixed(plain, cases.users, seed)
     first, second = user_vectors(model, plain), user_vectors(model, mixed)
     cosine = None
     if first is not None and second is not None:
@@ -141,15 +147,6 @@ def sensitivity(
         "permuted": _figures(model, mixed, cases),
         "cosine": cosine,
     }
-
-
-def items_read(model: Recommender) -> int | None:
-    """How many of the last items of a history a model reads; None where it reads all."""
-    for holder in (model, getattr(model, "settings", None)):
-        for name in _READS:
-            if isinstance(value := getattr(holder, name, None), int):
-                return value
-    return None
 
 
 def permuted(history: Ragged, users: NDArray[np.integer], seed: int) -> Ragged:
@@ -170,13 +167,32 @@ def user_vectors(model: Recommender, requests: Requests) -> torch.Tensor | None:
     return None
 
 
-def _asked(cases: Cases, lists: NDArray[np.int32] | None, reads: int | None) -> Requests:
-    """The questions with histories as long as the model reads; what was seen stays forbidden."""
-    whole = replace(Requests.of(cases), candidates=lists)
+def _asked(
+    cases: Cases, lists: NDArray[np.int32] | None, reads: int | None, mask_seen: bool
+) -> Requests:
+    """The questions with histories as long as the model reads; what was masked stays so."""
+    whole = replace(Requests.of(cases, mask_seen=mask_seen), candidates=lists)
     if reads is None:
         return whole
-    times = None if whole.times is None else whole.times.last(reads)
-    return replace(whole, history=whole.history.last(reads), times=times, exclude=whole.history)
+    return replace(
+        whole,
+        history=whole.history.last(reads),
+        times=None if whole.times is None else whole.times.last(reads),
+        liked=None if whole.liked is None else whole.liked.last(reads),
+        exclude=whole.history if mask_seen else None,
+    )
+
+
+def _mixed(plain: Requests, users: NDArray[np.integer], seed: int) -> Requests:
+    """The questions with every history in another order, and what was liked of it with it."""
+    places = np.arange(len(plain.history.values))
+    order = permuted(Ragged(plain.history.offsets, places), users, seed).values
+
+    def moved(rows: Ragged) -> Ragged:
+        return Ragged(rows.offsets, rows.values[order])
+
+    liked = None if plain.liked is None else moved(plain.liked)
+    return replace(plain, history=moved(plain.history), liked=liked)
 
 
 def _figures(model: Recommender, requests: Requests, cases: Cases) -> NDArray[np.float64]:
@@ -208,6 +224,20 @@ def _arms(whole: Recipe, out: Path, seed: int) -> list[tuple[str, Recipe]]:
 def _told(whole: Recipe) -> int:
     """Items of a history that the bridged model is told."""
     return int(whole.recommender.get("history", LLMSRecSettings().history))
+
+
+def _distinct(folders: Sequence[str]) -> None:
+    """Refuse arms that would share a folder.
+
+    Raises:
+        OnomaError: two have one name.
+    """
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise OnomaError(
+                f"two arms are called {folder}", where="study order",
+                fix="Give recipes of different names, and one of llm-srec at a time",
+            )  # fmt: skip
 
 
 def _alone(recipe: Recipe, whole: Recipe) -> Recipe:

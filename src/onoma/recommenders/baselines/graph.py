@@ -58,10 +58,12 @@ class GraphWalk(Recommender):
     ) -> None:
         if hops is not None and not 1 <= hops <= 4:
             raise ValueError("hops must be between 1 and 4")
-        if last is not None and last < 1:
-            raise ValueError("last must be at least 1")
+        if last is not None and not 1 <= last <= 2:
+            raise ValueError("last must be 1 or 2")
         if walk is not None and not 0 <= walk <= 1:
             raise ValueError("walk must be between 0 and 1")
+        if edges < 1:
+            raise ValueError("edges must be at least 1")
         self.encoder, self.edges = encoding.build(encoder), edges
         self.hops, self.last, self.walk = hops, last, walk
         self.training: dict[str, Any] = {}

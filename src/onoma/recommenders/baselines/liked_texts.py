@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ class LikedTexts(Recommender):
         seed: of the draw.
 
     Raises:
-        ValueError: a strength that is not above zero.
+        ValueError: a strength that is not above zero, shots below zero.
     """
 
     name = "liked-texts"
@@ -43,11 +44,13 @@ class LikedTexts(Recommender):
         self,
         encoder: Any = "sentence",
         shots: int | None = 64,
-        strength: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0),
+        strength: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
         seed: int = 0,
     ) -> None:
         if not strength or min(strength) <= 0:
             raise ValueError("strength must be above 0")
+        if shots is not None and shots < 0:
+            raise ValueError("shots must not be negative")
         self.encoder, self.shots, self.seed = encoder, shots, seed
         self.strength = tuple(strength)
         self.training: dict[str, Any] = {}

@@ -84,11 +84,10 @@ class LLMInit(LightGCN):
         self._first = Spectrum.of(table.numpy()).describe()
         return module
 
-    def fit(self, split: Split) -> LLMInit:
-        """Train on every interaction; validation picks the weights."""
-        super().fit(split)
-        self.training["spectrum"] = {"first": self._first, **self.training["spectrum"]}
-        return self
+    def _found(self) -> dict[str, Any]:
+        """Also how many it used when training began."""
+        ended = super()._found()["spectrum"]
+        return {"spectrum": {"first": self._first, **ended}}
 
     def first(
         self, content: NDArray[np.float32], counts: NDArray[np.integer]

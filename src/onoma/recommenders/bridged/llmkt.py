@@ -133,8 +133,20 @@ class LLMKT(TrainedRecommender):
         cls = recommender(str(of.pop("name", None)))
         if not issubclass(cls, TrainedRecommender) or issubclass(cls, LLMKT):
             raise OnomaError(f"{cls.name} has no module that could listen", where=self.name)
+        # What it does there beside training one module is not done here.
+        for one in ("fit", "save"):
+            if getattr(cls, one) is not getattr(TrainedRecommender, one):
+                raise OnomaError(
+                    f"{cls.name} has a {one} of its own", where=f"{self.name}: of",
+                    fix="Take lightgcn, multvae or sasrec",
+                )  # fmt: skip
         given = {**of, "train": self.train.model_dump(mode="json")}
         self.inner = cls.create(given, seed=seed, quiet=True)
+
+    @property
+    def window(self) -> int | None:
+        """That of the collaborative model."""
+        return self.inner.window
 
     def fit(self, split: Split) -> Self:
         """Train in two phases; validation picks the weights, of either."""

@@ -203,6 +203,11 @@ class LLMSRec(SoftRecommender):
     reads = frozenset({"history", "times"})
     batch = 256
 
+    @property
+    def window(self) -> int | None:
+        """What is told; the SASRec only teaches."""
+        return self.settings.history
+
     def _build(self, split: Split) -> LLMSRecModule:
         titles = self.titles(split.dataset)
         return LLMSRecModule(self.source, titles, self.item_ids(), self.settings)

@@ -245,6 +245,12 @@ class SoftRecommender(TrainedRecommender):
             beside = self.folder and self.folder / "sequence"
             self.sequence = SASRec.create(given, seed=seed, folder=beside, quiet=quiet)
 
+    @property
+    def window(self) -> int | None:
+        """The larger of what is told and what the SASRec reads, whose scores count too."""
+        read = self.sequence.window
+        return None if read is None else max(self.settings.history, read)
+
     @cached_property
     def source(self) -> TorchModel:
         """The language model whose weights are read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -200,13 +200,11 @@ class LightGCN(TrainedRecommender):
     def _task(self, split: Split) -> Task:
         return Edges(self, split)
 
-    def fit(self, split: Split) -> Self:
-        """Train on every interaction; validation picks the weights."""
-        super().fit(split)
+    def _found(self) -> dict[str, Any]:
+        """How many directions the table of items uses."""
         with torch.no_grad():
             table = self.module.inputs()[1]
-        self.training["spectrum"] = Spectrum.of(table.detach().cpu().numpy()).describe()
-        return self
+        return {"spectrum": Spectrum.of(table.detach().cpu().numpy()).describe()}
 
     @torch.no_grad()
     def score(self, requests: Requests) -> Tensor:

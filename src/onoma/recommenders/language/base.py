@@ -25,12 +25,13 @@ from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
 from onoma.recommenders.storage import read_model, save_model
 
 ModelSpec = str | dict[str, Any]  # of onoma.language.opening.open_model
+Model = ModelSpec | LanguageModel  # and one that is open already
 
 _open: dict[str, LanguageModel] = {}
 _opening = threading.Lock()
 
 
-def language_model(spec: ModelSpec) -> LanguageModel:
+def language_model(spec: Model) -> LanguageModel:
     """The language model of a specification; equal ones share weights and answers.
 
     Raises:
@@ -87,7 +88,7 @@ class Prompted(Recommender):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 5,
         shortlist: int = 20,
         seed: int = 0,
@@ -98,6 +99,11 @@ class Prompted(Recommender):
         self.answers: Counter[str] = Counter()
         self._counts: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._dataset: Dataset | None = None
+
+    @property
+    def window(self) -> int | None:
+        """The items that are told."""
+        return self.recent
 
     @property
     def language(self) -> LanguageModel:

@@ -21,8 +21,8 @@ from onoma.dataset.events import log_rows
 from onoma.language import BadAnswer, Decoding, Message
 from onoma.language.templates import Template, joined, lettered
 from onoma.recommenders.base import Requests
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
-from onoma.recommenders.retrieval.keywords import Keywords
+from onoma.recommenders.language.base import Model, Prompted, Question
+from onoma.recommenders.retrieval.keywords import Keywords, given_keywords
 
 _EXAMPLE = 8  # candidates of a worked example
 
@@ -57,7 +57,7 @@ class KeywordRanker(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         shortlist: int = 20,
         best: int = 15,
         shots: int = 0,
@@ -84,6 +84,11 @@ class KeywordRanker(Prompted):
         own = ("model", "shortlist", "best", "shots", "told", "keep", "encoder", "prompt",
                "domain", "seed")  # fmt: skip
         return {name: getattr(self, name) for name in own}
+
+    @property
+    def window(self) -> int | None:
+        """None: the graph is asked with the whole history."""
+        return None
 
     def fit(self, split: Split) -> Self:
         """Fit the graph and draw the examples."""
@@ -115,8 +120,8 @@ class KeywordRanker(Prompted):
         """As of the base class; keywords of the context become the query."""
         texts = list(requests.query or [""] * len(requests))
         for row, one in enumerate(requests.context or ()):
-            if words := one.get("keywords"):
-                texts[row] = ", ".join(str(word) for word in words)
+            if words := given_keywords(one):
+                texts[row] = ", ".join(words)
         return super().questions(replace(requests, query=texts), candidates)
 
     def judge(self, questions: Sequence[Question]) -> list[NDArray[np.float64] | BadAnswer]:

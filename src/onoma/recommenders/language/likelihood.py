@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onoma.language import BadAnswer
 from onoma.language.templates import Template, joined
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 
 
 class Likelihood(Prompted):
@@ -38,7 +38,7 @@ class Likelihood(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 5,
         shortlist: int = 100,
         prompt: str = "likelihood-like",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from string import ascii_uppercase
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,7 @@ class ListWise(Shown):
 
     name: ClassVar[str] = "listwise-llm"
     template: ClassVar[str] = "rank-listwise"
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        if self.shortlist > len(ascii_uppercase):
-            raise ValueError(f"shortlist is at most {len(ascii_uppercase)}: one letter each")
+    most = len(ascii_uppercase)  # one letter each
 
     def judge(self, questions: Sequence[Question]) -> list[NDArray[np.float64] | BadAnswer]:
         """Places counted from the end; what is no order of all candidates is a bad answer."""

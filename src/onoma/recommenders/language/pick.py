@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onoma.errors import OnomaError
 from onoma.language import BadAnswer
 from onoma.language.templates import Template, bulleted, line
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 from onoma.recommenders.language.likelihood import dated
 
 
@@ -45,7 +45,7 @@ class Pick(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 10,
         shortlist: int = 100,
         wanted: int = 10,

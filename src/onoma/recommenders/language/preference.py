@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onoma.dataset import Split
 from onoma.language import BadAnswer
 from onoma.language.templates import Template, joined
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 from onoma.recommenders.language.likelihood import spoken
 from onoma.recommenders.language.tastes import Tastes
 
@@ -52,7 +52,7 @@ class Preference(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 5,
         shortlist: int = 40,
         tells: Told = "both",
@@ -79,6 +79,11 @@ class Preference(Prompted):
     @cached_property
     def _tastes(self) -> Tastes:
         return Tastes(self.dataset.items)
+
+    @property
+    def window(self) -> int | None:
+        """None: what stands in for words is said of the whole history."""
+        return None
 
     def fit(self, split: Split) -> Self:
         """Count, and draw the examples."""

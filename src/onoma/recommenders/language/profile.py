@@ -19,7 +19,7 @@ from onoma.dataset import Split
 from onoma.dataset.events import log_rows
 from onoma.language import BadAnswer, Decoding, LanguageError, LanguageModel
 from onoma.language.templates import Template, joined, lettered
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 from onoma.recommenders.language.memory import Embed, Memory, Profile, Review
 
 NOTHING = "nothing"
@@ -50,7 +50,7 @@ class ProfileRanker(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 3,
         shortlist: int = 20,
         reviews: int = 5,

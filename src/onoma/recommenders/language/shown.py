@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onoma.dataset import Split
 from onoma.language import Message
 from onoma.language.templates import Template, bulleted
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 
 _OTHERS = 4  # items of an example beside the one that was taken
 
@@ -52,10 +52,11 @@ class Shown(Prompted):
     """
 
     template: ClassVar[str]
+    most: ClassVar[int] = 2**31  # candidates that can be told
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 5,
         shortlist: int = 5,
         prompt: str | None = None,
@@ -66,6 +67,8 @@ class Shown(Prompted):
         super().__init__(model, recent, shortlist, seed)
         if not 0 <= shots <= 5:
             raise ValueError("shots must be between 0 and 5")
+        if shortlist > self.most:
+            raise ValueError(f"shortlist is at most {self.most}")
         self.prompt, self.domain, self.shots = prompt or self.template, domain, shots
         self._template = Template.load(self.prompt)
         self._examples: list[Example] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,7 @@ from onoma.language import BadAnswer, Decoding
 from onoma.language.grounding import Counts, Grounded, Grounder
 from onoma.language.templates import Template, bulleted
 from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.language.base import ModelSpec, Prompted, Question
+from onoma.recommenders.language.base import Model, Prompted, Question
 from onoma.recommenders.language.likelihood import dated
 
 _TITLE_TOKENS = 24  # written for one title at most, on average
@@ -63,7 +64,7 @@ class Titles(Prompted):
 
     def __init__(
         self,
-        model: ModelSpec = "smollm2",
+        model: Model = "smollm2",
         recent: int = 10,
         wanted: int = 10,
         prompt: str = "free-top-n",
@@ -153,27 +154,36 @@ class Titles(Prompted):
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items]: above 0 what was named, at most 0 what follows by popularity."""
+        return self._whole(requests)[0]
+
+    def _whole(self, requests: Requests) -> tuple[Tensor, NDArray[np.bool_]]:
         n_items = self.dataset.n_items
         out = np.tile(-self._followers(), (len(requests), 1))
+        answered = np.ones(len(requests), dtype=bool)
         questions = self.questions(requests, None)
         for question, values in zip(questions, self.judge(questions), strict=True):
             self.answers["asked"] += 1
             if isinstance(values, BadAnswer):
                 self.answers[f"rejected: {values.kind}"] += 1
+                answered[question.row] = False
                 continue
             named = np.flatnonzero(~np.isnan(values))
+            if not len(named):
+                self.answers["rejected: nothing found"] += 1
+                answered[question.row] = False
             out[question.row, named] = n_items - (len(named) - values[named])
-        return torch.from_numpy(out)
+        return torch.from_numpy(out), answered
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        scores = self.score(requests)
+        scores, answered = self._whole(requests)
         if mode == "named":
             scores = scores.masked_fill(scores <= 0, -torch.inf)
         items = None
         if requests.candidates is not None:
             items = torch.from_numpy(requests.candidates.astype(np.int64))
             scores = scores.gather(1, items.clamp(min=0))
-        return top_k(scores, k, forbidden=requests.forbidden(), items=items)
+        ranking = top_k(scores, k, forbidden=requests.forbidden(), items=items)
+        return replace(ranking, answered=answered)
 
     def language_report(self) -> dict[str, Any]:
         """As of the base class, and how much of the lists is the model's own."""

@@ -7,7 +7,7 @@ Cold-start User Recommendations", 2024 (KALM4Rec).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -35,8 +35,8 @@ class Keywords(Recommender):
     ``ln(items / items that have it)``, and an item's score is the sum over the keywords that are
     asked: one sparse product. Items without any of them follow by popularity.
 
-    A request asks by ``context["keywords"]`` (texts, one keyword each), else by its query, else by
-    the keywords of its history. Of a query the ``keep`` keywords of largest TF-IUF count, with
+    A request asks by ``context["keywords"]`` (a text, or a list of texts), else by its query, else
+    by the keywords of its history. Of a query the ``keep`` keywords of largest TF-IUF count, with
     users in the place of items. Where training knows no word of it, each stands for the known
     keyword nearest to it by sentence vectors.
 
@@ -144,7 +144,7 @@ class Keywords(Recommender):
     def _questions(self, requests: Requests) -> sp.csr_array:
         """0/1[n, keywords], what each request asks for."""
         told = requests.context or [{}] * len(requests)
-        given = [[str(word) for word in one.get("keywords") or ()] for one in told]
+        given = [given_keywords(one) for one in told]
         texts = list(requests.query or [""] * len(requests))
         rows = self._asked(texts)
         for row, words in enumerate(given):
@@ -254,6 +254,22 @@ class KeywordOverlap(Keywords):
         both = np.asarray((asked @ self._best.T).todense(), dtype=np.float32)
         sizes = asked.sum(axis=1)[:, None] + self._best.sum(axis=1)[None, :]
         return np.asarray(both / np.maximum(sizes - both, 1), dtype=np.float32)
+
+
+def given_keywords(context: Mapping[str, Any]) -> list[str]:
+    """The texts that a request's context asks by, none where it names no keywords.
+
+    Raises:
+        OnomaError: neither a text nor a list of texts; a number counts as its text.
+    """
+    told = context.get("keywords")
+    texts = told if isinstance(told, list | tuple) else [] if told is None else [told]
+    for text in texts:
+        if not isinstance(text, str | int | float):
+            raise OnomaError(
+                f"keywords are a text or a list of texts, not {told!r:.80}", where="context"
+            )
+    return [str(text) for text in texts if text != ""]
 
 
 def _ones(rows: Sequence[Sequence[int]], width: int) -> sp.csr_array:

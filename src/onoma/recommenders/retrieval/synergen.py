@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,9 +67,8 @@ class SynerGen(TwoPass):
         """Whether queries are answered."""
         return self.module.say is not None and len(self.module.words) > 0
 
-    def fit(self, split: Split) -> Self:
-        """Train; what searches there were is part of what training tells."""
-        super().fit(split)
+    def _found(self) -> dict[str, Any]:
+        """What searches there were."""
         known = int((self.module.query_of >= 0).sum())
         fields = " and ".join(self.module.how.queries)
         told = f"{len(self.module.words)} queries from {fields}, of {known} items"
@@ -77,8 +76,7 @@ class SynerGen(TwoPass):
             told = "none: recommender.search is 0"
         elif not known:
             told = f"none: the catalogue has no {self.module.how.queries[0]}, trained without"
-        self.training["searches"] = told
-        return self
+        return {"searches": told}
 
     def _build(self, split: Split) -> SynerGenModule:
         settings = self.settings

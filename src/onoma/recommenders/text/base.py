@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.dataset.files import write_text
 from onoma.encoding.text import item_texts
 from onoma.errors import OnomaError
@@ -23,7 +23,7 @@ from onoma.indexing import ItemIndex
 from onoma.neural.beam import beam_search, exhaustive
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task
-from onoma.recommenders.base import Ranking, Requests
+from onoma.recommenders.base import Ranking, Requests, top_k
 from onoma.recommenders.generative.naming import NameSettings, NamesItems
 from onoma.recommenders.text.corpus import Corpus, Part
 from onoma.recommenders.text.free import free_search
@@ -35,6 +35,7 @@ from onoma.recommenders.text.tasks import Asker, Question, able, user_word
 from onoma.recommenders.text.vocabulary import Vocabulary
 
 _ROWS = 64  # questions read at once when answering
+_ANSWERS = 512  # answers weighed at once
 
 
 class TextSettings(NameSettings):
@@ -53,7 +54,7 @@ class TextSettings(NameSettings):
         families: examples a user and epoch of each family of tasks.
         candidates: items to choose from, where a prompt shows some.
         length: items of a history that are read, the last ones.
-        longest: tokens of a question that are read.
+        longest: tokens of a question; a longer one loses the oldest items of its history.
         batch: examples a step; ``train.batch_tokens`` bounds the tokens that pass at once.
         judged: validation cases that pick the weights, evenly spaced; all where 0.
         measured: test events that each family's figures are taken on; all where 0.
@@ -237,19 +238,16 @@ class TextRecommender(NamesItems):
         out = np.zeros(answers.shape[:2], dtype=np.float32)
         count = answers.shape[1]
         for rows, context in self._parts(questions) if len(questions) else []:
-            step = max(1, 512 // count)
-            for start in range(0, len(rows), step):
-                part = torch.arange(start, min(start + step, len(rows)), device=context.device)
-                said = torch.from_numpy(answers[rows[part.cpu()]].astype(np.int64)).to(
-                    context.device
-                )
-                said = said.flatten(0, 1)
-                logits = self.module.answers(context[part.repeat_interleave(count)], said)
-                logp = torch.log_softmax(logits.float(), -1).gather(
-                    2, said.clamp(min=0)[:, :, None]
-                )
-                total = (logp[:, :, 0] * (said >= 0)).sum(1).view(-1, count)
-                out[rows[part.cpu()]] = total.cpu().numpy()
+            for start in range(0, len(rows) * count, _ANSWERS):
+                place = np.arange(start, min(start + _ANSWERS, len(rows) * count))
+                asked, column = place // count, place % count
+                told = answers[rows[asked], column].astype(np.int64)
+                said = torch.from_numpy(told).to(context.device)
+                part = context[torch.from_numpy(asked).to(context.device)]
+                logp = torch.log_softmax(self.module.answers(part, said).float(), -1)
+                logp = logp.gather(2, said.clamp(min=0)[:, :, None])[:, :, 0]
+                total = (logp * (said >= 0)).sum(1)
+                out[rows[asked], column] = total.cpu().numpy()
         return out
 
     @torch.no_grad()
@@ -291,7 +289,7 @@ class TextRecommender(NamesItems):
         return {
             "user": user_word(user),
             "history": history if len(history) else "nothing",
-            "titles": " ; ".join(self.titles[item] for item in history) or "nothing",
+            "titles": [self.titles[item] for item in history] or "nothing",
         }
 
     @torch.no_grad()
@@ -305,9 +303,48 @@ class TextRecommender(NamesItems):
         return out
 
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
-        if requests.candidates is not None:
-            return super()._recommend(requests, k, mode)
-        return self.answer(requests, k)
+        if requests.candidates is None:
+            return self.answer(requests, k)
+        items = torch.from_numpy(requests.candidates.astype(np.int64))
+        items = items.sort(dim=1, descending=True).values  # what pads comes last
+        return top_k(self._named(requests, items), k, forbidden=requests.forbidden(), items=items)
+
+    @torch.no_grad()
+    def _named(self, requests: Requests, items: Tensor) -> Tensor:
+        """float32[n, c], the log-probabilities of the names of int64[n, c] items, -1 behind them.
+
+        A question is read once, and none but these names are said after it.
+        """
+        out = torch.full(items.shape, -torch.inf)
+        step = max(1, _ANSWERS // max(1, items.shape[1]))
+        for rows, context in self._parts(self.asked(requests)) if len(requests) else []:
+            for start in range(0, len(rows), step):
+                some = torch.from_numpy(rows[start : start + step])
+                wide = int((items[some] >= 0).sum(dim=1).max())
+                for left in range(0, wide, _ANSWERS):
+                    columns = slice(left, min(left + _ANSWERS, wide))
+                    names = self.spelling.tokens[items[some, columns].clamp(min=0).numpy()]
+                    with autocast(device().type):
+                        found = self._said(
+                            context[start : start + step],
+                            torch.from_numpy(names.astype(np.int64)).to(context.device),
+                        )
+                    out[some, columns] = found.cpu()
+        return out
+
+    def _said(self, context: Any, names: Tensor) -> Tensor:
+        """float32[n, c], log-probabilities of int64[n, c, l] names, -1 behind their ends."""
+        speller, (n, c, _) = self.module.speller(), names.shape
+        state, codes = speller.begin(context), None
+        out = torch.zeros(n, c, device=names.device)
+        for level in range(int((names >= 0).sum(dim=2).max())):
+            logits, state = speller.step(state, level, codes)
+            if level == 0:  # all names go on from one beginning
+                state = speller.reorder(state, torch.zeros_like(names[:, :, 0]))
+            codes = names[:, :, level].clamp(min=0)
+            logp = torch.log_softmax(logits.float(), -1).expand(-1, c, -1)
+            out += logp.gather(2, codes[:, :, None])[:, :, 0] * (names[:, :, level] >= 0)
+        return out
 
     def answer(
         self,
@@ -328,20 +365,23 @@ class TextRecommender(NamesItems):
         Returns:
             int64[n, b] items, -1 where there are no more; float32[n, b] log-probabilities.
         """
-        beams = self.beams(requests, k)
-        items = torch.full((len(requests), int(beams.max(initial=1))), -1)
-        scores = torch.full(items.shape, -torch.inf)
-        questions = self.asked(requests) if questions is None else questions
-        for beam in np.unique(beams):
-            wide = np.flatnonzero(beams == beam)
-            for rows, context in self._parts([questions[int(row)] for row in wide]):
+        asked = self.asked(requests) if questions is None else questions
+
+        def find(
+            wide: NDArray[np.int64], beam: int, without: Ragged | None
+        ) -> tuple[Tensor, Tensor]:
+            items, scores = torch.full((len(wide), beam), -1), torch.zeros(len(wide), beam)
+            for rows, context in self._parts([asked[int(row)] for row in wide]):
+                barred = None if without is None else without.take(rows)
                 with autocast(device().type):
                     found = beam_search(
-                        self.module.speller(), context, self.spelling.trie, int(beam)
+                        self.module.speller(), context, self.spelling.trie, beam, without=barred
                     )
-                at = torch.from_numpy(wide[rows])
-                items[at, : int(beam)], scores[at, : int(beam)] = (x.cpu() for x in found)
-        return items, scores
+                at = torch.from_numpy(rows)
+                items[at], scores[at] = (x.cpu() for x in found)
+            return items, scores
+
+        return self.search(requests, k, find)
 
     # more items, storage
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onoma.recommenders.text.corpus import Corpus
 from onoma.recommenders.text.masking import Piece, blanked, spans
 from onoma.recommenders.text.p5 import P5, P5Settings
-from onoma.recommenders.text.prompts import Prompt, pieces
+from onoma.recommenders.text.prompts import Prompt, Values, kept_from, pieces
 from onoma.recommenders.text.tasks import Asker, Question
 
 BLANK = "blank"
@@ -69,7 +69,7 @@ class RecSysLLM(P5):
         question = super().question(asker, prompts, event, rng)
         if question is None or question.prompt.family != BLANK:
             return question
-        record, target = self._record(question)
+        record, target = self._fitting(question)
         tokens = np.concatenate([piece.tokens for piece in record])[: self.settings.longest]
         counts = np.cumsum([0, *(int(piece.words.max(initial=-1)) + 1 for piece in record)])
         words = np.concatenate(
@@ -85,20 +85,31 @@ class RecSysLLM(P5):
             blanked(tokens, words, where, self.vocabulary.blanks),
         )  # fmt: skip
 
-    def _record(self, question: Question) -> tuple[list[Piece], int | None]:
+    def _fitting(self, question: Question) -> tuple[list[Piece], int | None]:
+        """:meth:`_record`, without the oldest items of a history that makes it too long."""
+        prompt, values = question.prompt, question.values
+        record, target = self._record(prompt, values)
+        over = sum(len(piece.tokens) for piece in record) - self.settings.longest
+        history = values.get("history")
+        if over <= 0 or not isinstance(history, np.ndarray):
+            return record, target
+        begins = self.spelling.begins(history, len(self.vocabulary.encode(",")[0]))
+        return self._record(prompt, {**values, "history": history[kept_from(begins, over) :]})
+
+    def _record(self, prompt: Prompt, values: Values) -> tuple[list[Piece], int | None]:
         """The pieces of a record, and the place of the item where it followed a history.
 
         Every name of a history is a piece of its own.
         """
         out: list[Piece] = []
         target = None
-        for text, name in pieces(question.prompt.ask):
+        for text, name in pieces(prompt.ask):
             if text.strip():
                 out.append(Piece(*self.vocabulary.encode(text.strip()), whole=False))
             if name is None:
                 continue
-            value = question.values[name]
-            if name == "item" and "history" in question.prompt.fields:
+            value = values[name]
+            if name == "item" and "history" in prompt.fields:
                 target = len(out)
             if isinstance(value, str):
                 out.append(Piece(*self.vocabulary.encode(value), whole=name in _ENTITIES))

@@ -73,6 +73,12 @@ class Spelling:
         """int64[n_items], tokens of each name without the end."""
         return (self.tokens >= 0).sum(axis=1) - 1
 
+    def begins(self, items: NDArray[np.integer], gap: int) -> NDArray[np.int64]:
+        """int64[m], the token of :meth:`said` with which each name begins, ``gap`` between two."""
+        sizes = self.lengths[items] + gap
+        begins: NDArray[np.int64] = np.cumsum(sizes) - sizes
+        return begins
+
     def said(
         self, items: NDArray[np.integer], separator: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onoma.recommenders.text import preferences
 from onoma.recommenders.text.corpus import Corpus
-from onoma.recommenders.text.prompts import Prompt, Values
+from onoma.recommenders.text.prompts import PAST, Prompt, Value, Values
 
 LIKED = 4.0  # stars from which on an item counts as liked
 
@@ -51,7 +51,7 @@ def able(corpus: Corpus, prompts: Sequence[Prompt]) -> NDArray[np.int64]:
 
 def _known(corpus: Corpus, name: str) -> NDArray[np.bool_]:
     """bool[n], where the log says something of a field."""
-    if name in ("history", "titles"):
+    if name in PAST:
         return corpus.before.lengths > 0
     if name == "stars":
         return ~np.isnan(corpus.stars)
@@ -161,12 +161,12 @@ _DRAWN: dict[str, Callable[[Asker, int, np.random.Generator], Values | None]] = 
     "preferred": Asker.preferred,
     "steered": Asker.steered,
 }
-_FIELDS: dict[str, Callable[[Corpus, int], str | NDArray[np.integer]]] = {
+_FIELDS: dict[str, Callable[[Corpus, int], Value]] = {
     "user": lambda c, e: user_word(int(c.users[e])),
     "item": lambda c, e: c.items[e : e + 1],
     "history": lambda c, e: c.before[e],
     "title": lambda c, e: c.titles[c.items[e]],
-    "titles": lambda c, e: " ; ".join(c.titles[item] for item in c.before[e]),
+    "titles": lambda c, e: [c.titles[item] for item in c.before[e]],
     "description": lambda c, e: c.descriptions[c.items[e]],
     "stars": lambda c, e: star_word(float(c.stars[e])),
     "headline": lambda c, e: c.headlines[e],

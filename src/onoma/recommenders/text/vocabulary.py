@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,9 +84,31 @@ class Vocabulary:
 
     def encode(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Token ids and the word that each belongs to, both int32[l], words counted from 0."""
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        return self.joined([text], "")[:2]
+
+    def joined(
+        self, texts: Sequence[str], between: str
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], Callable[[], NDArray[np.int64]]]:
+        """As :meth:`encode`, of texts one after the other.
+
+        Returns:
+            Token ids; the word of each; and what tells int64[m], the token with which each text
+            begins.
+        """
+        found = self.tokenizer.encode(between.join(texts), add_special_tokens=False)
         words = [0 if word is None else word for word in found.word_ids]
-        return np.array(found.ids, dtype=np.int32), np.array(words, dtype=np.int32)
+
+        def begins() -> NDArray[np.int64]:
+            # Behind the mark between two texts: a token may hold no more than the blank there.
+            ends = np.cumsum([len(text) + len(between) for text in texts])[:-1]
+            marks = ends - (len(between) - len(between.rstrip()) + 1)
+            out = np.zeros(len(texts), dtype=np.int64)
+            for place, mark in enumerate(marks.tolist(), start=1):
+                holds = found.char_to_token(mark)
+                out[place] = out[place - 1] if holds is None else holds + 1
+            return out
+
+        return np.array(found.ids, dtype=np.int32), np.array(words, dtype=np.int32), begins
 
     def encode_all(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The token ids of each text."""

@@ -149,6 +149,14 @@ class BIGRec(TrainedRecommender):
         # Updates are switched off while titles are read, which two threads cannot do at once.
         self._lock = threading.RLock()
 
+    @property
+    def window(self) -> int | None:
+        """The larger of what is told and what the signal reads."""
+        if self.beside is None:
+            return self.settings.recent
+        read = self.beside.window
+        return None if read is None else max(self.settings.recent, read)
+
     # fitting
 
     def _build(self, split: Split) -> BigRecModule:

@@ -11,12 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
+from onoma.errors import OnomaError
 from onoma.language.torch_model import TorchModel
 from onoma.neural.device import device
 from onoma.neural.frozen import LoraSettings
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.sequential.sasrec import SASRec
 from onoma.recommenders.tuned.tallrec import JudgeModule, JudgeSettings, Questions, TALLRec
+
+_VECTORS = ("taste", "item")  # places that vectors fill
 
 
 class HybridSettings(JudgeSettings):
@@ -115,12 +118,17 @@ class SASRecLLM(TALLRec):
             self.settings.sequence, seed=seed, folder=beside, quiet=quiet
         )  # wrong settings are told before anything is fitted
 
+    @property
+    def window(self) -> int | None:
+        """None: the SASRec reads the last likes, however far back they are."""
+        return None
+
     def fit(self, split: Split) -> Self:
         """Fit the SASRec, tune the updates, train the map."""
+        self._prepare(split.dataset)  # a wrong prompt is told before anything is fitted
         self.sequence.fit(split)
         torch.manual_seed(self.seed)
         self.forget()
-        self._prepare(split.dataset)
         self.module = self._made(split.dataset.n_items).to(device())
         vectors = self.sequence.item_vectors()
         assert vectors is not None
@@ -160,17 +168,25 @@ class SASRecLLM(TALLRec):
 
     def _prepare(self, dataset: Dataset) -> None:
         super()._prepare(dataset)
-        forms = (("text", self.settings.prompt), ("hybrid", self.settings.hybrid))
-        self._forms = {mode: self._formed(prompt) for mode, prompt in forms}
+        hybrid = self._formed(self.settings.hybrid, _VECTORS)
+        self._forms = {"text": self._formed(self.settings.prompt), "hybrid": hybrid}
+        self._slots = [name for name in hybrid[1::2] if name in _VECTORS]
+        if not self._slots:
+            raise OnomaError(
+                "the prompt has neither $taste nor $item",
+                where="recommender.hybrid",
+                fix="Give it a place for a vector",
+            )
 
     def soft(self, cases: Cases, mode: str | None = None) -> Tensor | None:
-        """float[2 n, width]: each question's taste and item, mapped; nothing in mode ``text``."""
+        """float[m, width]: what stands in each question's slots; nothing in mode ``text``."""
         if mode == "text":
             return None
         states = self.sequence.last_states(_liked(cases))
         items = self.module.items[torch.from_numpy(cases.targets.values.astype(np.int64))]
-        pairs = torch.stack([states.to(items.device), items], dim=1)
-        return self.module.mapped(pairs.flatten(0, 1))
+        vectors = {"taste": states.to(items.device), "item": items}
+        stacked = torch.stack([vectors[name] for name in self._slots], dim=1)
+        return self.module.mapped(stacked.flatten(0, 1))
 
     def save(self, folder: str | Path) -> None:
         """Write the map and the updates, an adapter of these, and the SASRec beside them."""

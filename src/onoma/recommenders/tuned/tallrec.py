@@ -27,6 +27,7 @@ from onoma.recommenders.tuned.questions import drawn, questions
 
 _TOKENS = 8192  # of a batch that is only read
 _MARK = "\x1f"  # stands where titles go while the chat form is written; no title holds it
+_WORDS = ("liked", "disliked", "target")  # places that a question fills with texts
 _YEAR = re.compile(r"\s*\(\d{4}\)$")
 Pieces = list[str | int | None]
 
@@ -156,9 +157,23 @@ class TALLRec(TrainedRecommender):
         self._titles = titles
         self._forms = {self.modes[0]: self._formed(settings.prompt)}
 
-    def _formed(self, prompt: str) -> list[str]:
-        """A template as the model reads it: texts, and between them the names of what is told."""
-        template = Template.load(prompt)
+    def _formed(self, prompt: str, vectors: Sequence[str] = ()) -> list[str]:
+        """A template as the model reads it: texts, and between them the names of what is told.
+
+        Args:
+            prompt: a template of the library, or a file.
+            vectors: places that vectors fill.
+
+        Raises:
+            OnomaError: it has a place that nothing fills.
+        """
+        template, known = Template.load(prompt), (*_WORDS, *vectors)
+        if foreign := template.placeholders.keys() - set(known):
+            raise OnomaError(
+                f"nothing fills ${min(foreign)}",
+                where=f"prompt {template.id}",
+                fix=f"Known: {', '.join(f'${name}' for name in sorted(known))}",
+            )
         marks = {name: f"{_MARK}{name}{_MARK}" for name in template.placeholders}
         return self._model.render(template.messages(self.settings.domain, **marks)).split(_MARK)
 
