@@ -161,7 +161,7 @@ def test_an_erased_user_who_comes_back_is_learnt_anew(
     done("1196")
     assert history() == ["260", "480", "1196"]
     again, through = merged(made.dataset, store, View.load(made.path, store.id).through)
-    codes = again.history(again.user_code("1"))
+    codes = again.past(again.user_code("1"))["item"].to_numpy()
     assert again.item_ids[codes].tolist() == ["260", "480", "1196"]
     swapped = refresh(made.path, store, quiet=True)
     client.post("/v1/models/swap", json={"run": swapped.path.name})
