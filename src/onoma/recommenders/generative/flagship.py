@@ -293,7 +293,8 @@ class Flagship(NamedRecommender):
     def _recommend(self, requests: Requests, k: int, mode: str) -> Ranking:
         if requests.candidates is not None and mode == "generate":
             among = torch.from_numpy(requests.candidates.astype(np.int64))
-            scores = self.every_name(self.last_states(requests.history))
+            with torch.no_grad():
+                scores = self.every_name(self.last_states(requests.history))
             scores = scores.gather(1, among.clamp(min=0))
             return top_k(scores, k, forbidden=requests.forbidden(), items=among)
         if requests.candidates is not None or mode == "rank":

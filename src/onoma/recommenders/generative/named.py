@@ -145,9 +145,11 @@ class NamedRecommender(NamesItems, TransformerRecommender):
             )
         return items.cpu(), scores.cpu()
 
-    @torch.no_grad()
     def every_name(self, states: Tensor) -> Tensor:
-        """float32[n, n_items]: the log-probability of every name after float32[n, d] states."""
+        """float32[n, n_items]: the log-probability of every name after float32[n, d] states.
+
+        Differentiable in the states.
+        """
         assert self.index is not None
         with autocast(states.device.type):
             context = self.module.enter(states)
