@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from onoma.dataset.files import write_text
 from onoma.dataset.likes import likes
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe
-from onoma.recommenders.base import Recommender
+from onoma.recommenders.base import Recommender, Requests
 from onoma.recommenders.registry import recommender as recommender_class
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def run(
             fix=f"Known: {', '.join(known)}",
         )
     folder = Path(out) if out else run_folder(recipe, dataset)
-    if _claim(folder, recipe, dataset, fresh):
+    if not fresh and _finished(folder, recipe, dataset):
         return Run(folder, recipe)
     from onoma.judging import measure_likes
     from onoma.measuring import measure, write_examples
@@ -211,6 +212,12 @@ def run(
     began = time.monotonic()
     parts = cut(recipe, dataset)
     questions = None if parts.test.labels is not None else asked(recipe, parts)
+    for name in recipe.evaluate.beside:  # what cannot be measured stops before training
+        theirs, place = _beside(folder, recipe, parts, name)
+        _check(place, theirs)
+    if fresh:
+        _clear(folder)
+    write_text(recipe.dump(), folder / "recipe.yaml")
     model = build(recipe, folder, quiet)
     model.fit(parts)
     model.save(folder)
@@ -232,38 +239,47 @@ def run(
     return Run(folder, recipe)
 
 
-def _claim(folder: Path, recipe: Recipe, dataset: Dataset, fresh: bool) -> bool:
-    """Make the folder ours; True when it already holds this very run, finished."""
-    known = folder / "recipe.yaml"
-    if fresh:
-        for stale in ("metrics.json", "log.jsonl"):
-            (folder / stale).unlink(missing_ok=True)
-        for checkpoint in folder.rglob("checkpoint.safetensors"):  # one a step, where there are
-            checkpoint.unlink()
-    elif known.exists():
-        there = Run(folder, Recipe.load(str(known)))
-        if there.recipe != recipe:
-            raise OnomaError(
-                "the folder holds a run of other settings",
-                where=str(folder),
-                fix="Use --fresh to replace it or --out for another folder",
-            )
-        if (folder / "metrics.json").exists():
-            if not dataset.same(there.metrics.get("dataset", {})):
-                raise OnomaError(
-                    "the data changed since this run",
-                    where=str(folder),
-                    fix="Use --fresh to replace it or --out for another folder",
-                )
+def _finished(folder: Path, recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether the folder holds this very run, finished; False where it may begin or go on there."""
+    if (folder / "recipe.yaml").exists():
+        _check(folder, recipe)
+        if not (folder / "metrics.json").exists():
+            return False
+        if dataset.same(Run(folder, recipe).metrics.get("dataset", {})):
             return True
-    elif folder.exists() and any(folder.iterdir()):
+        raise OnomaError(
+            "the data changed since this run",
+            where=str(folder),
+            fix="Use --fresh to replace it or --out for another folder",
+        )
+    if folder.exists() and any(folder.iterdir()):
         raise OnomaError(
             "the folder is not empty and holds no run",
             where=str(folder),
             fix="Use --out for another folder",
         )
-    write_text(recipe.dump(), known)
     return False
+
+
+def _clear(folder: Path) -> None:
+    """Forget a finished or interrupted run."""
+    for stale in ("metrics.json", "log.jsonl"):
+        (folder / stale).unlink(missing_ok=True)
+    for checkpoint in folder.rglob("checkpoint.safetensors"):  # one a step, where there are
+        checkpoint.unlink()
+
+
+def _check(folder: Path, recipe: Recipe) -> None:
+    """Refuse a folder that holds a run of another recipe."""
+    known = folder / "recipe.yaml"
+    if known.exists():
+        there = Recipe.load(str(known))
+        if there.model_dump(mode="json") != recipe.model_dump(mode="json"):
+            raise OnomaError(
+                "the folder holds a run of other settings",
+                where=str(folder),
+                fix="Use --fresh to replace it or --out for another folder",
+            )
 
 
 def asked(
@@ -358,17 +374,47 @@ def beside(
 def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
     """The run of another recipe on a recipe's data, split and questions.
 
-    It is an ordinary run next to this one's folder, made when it is not there yet.
+    It is an ordinary run next to this one's folder, made when it is not there yet or the data has
+    changed.
+    """
+    theirs, place = _beside(folder, recipe, parts, name)
+    about = Run(place, theirs).metrics["dataset"] if (place / "metrics.json").is_file() else {}
+    return run(theirs, None, place, fresh=not parts.dataset.same(about), quiet=True)
+
+
+def _beside(folder: Path, recipe: Recipe, parts: Split, name: str) -> tuple[Recipe, Path]:
+    """Another recipe as it runs beside this one, and where.
+
+    One of the same recommender depends on this recipe, so its folder says on which.
     """
     raw = Recipe.load(name).model_dump(mode="json")
     raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
+    mark = ""
     if raw["recommender"]["name"] == recipe.recommender["name"]:
-        raw["recommender"] = recipe.recommender | raw["recommender"]  # it differs by what it says
+        raw["recommender"] = _over(recipe.recommender, raw["recommender"])
+        text = json.dumps(raw["recommender"], sort_keys=True, default=str)
+        mark = "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
     raw["evaluate"]["query"] = recipe.evaluate.query
     if parts.test.labels is not None:
         raw["evaluate"]["cases"] = recipe.evaluate.cases
     theirs = Recipe.check(raw, name)
-    return run(theirs, None, folder.parent / run_folder(theirs, parts.dataset).name, quiet=True)
+    return theirs, folder.parent / f"{run_folder(theirs, parts.dataset).name}{mark}"
+
+
+def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Our settings with theirs in the place of equal names, at any depth."""
+    out = {**ours}
+    for key, value in theirs.items():
+        both = isinstance(value, Mapping) and isinstance(ours.get(key), Mapping)
+        out[key] = _over(ours[key], value) if both else value
+    return out
+
+
+def known(recipe: Recipe, dataset: Dataset, user: int) -> Requests:
+    """What a user code of the data asks, told as test users are."""
+    section = recipe.data
+    above = section.liked_above if section.protocol == "likes" else None
+    return Requests.known(dataset, user, above=above)
 
 
 def write_names(folder: Path, model: Recommender, parts: Split) -> None:

@@ -79,6 +79,7 @@ def test_yes_and_no_have_a_board_of_their_own(as_json, onoma, rated: Path, tmp_p
     (liked,) = work.glob("*/judged.parquet")
     figures = as_json("evaluate", liked.parent)
     assert figures["auc"] == pytest.approx(open_run(liked.parent).metrics["test"]["auc"])
+    assert onoma("evaluate", liked.parent, "-k", 3)[0] == 2
     code, _, err = onoma("compare", liked.parent, liked.parent)
     assert code == 2 and "yes or no" in err
 
@@ -147,7 +148,7 @@ def test_questions_that_cannot_be_asked_stop_before_training(
 ) -> None:
     code, _, err = onoma("run", "markov", *words, "--data", data, "--out", tmp_path / "run")
     assert code == 2 and told in err and err.count("\n") == 1
-    assert not (tmp_path / "run" / "markov.safetensors").exists()
+    assert not (tmp_path / "run").exists()  # so that the words can be corrected
 
 
 def test_a_split_without_validation_cases_is_measured(onoma, tmp_path: Path) -> None:
@@ -168,12 +169,24 @@ def test_the_same_recommender_beside_differs_by_what_its_recipe_says(
     onoma, data: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.yaml"
-    other.write_text("name: other\nrecommender: {name: sasrec, blocks: 1}\n")
-    words = ["recommender.width=8", "recommender.heads=1", "recommender.train.epochs=1"]
-    words += [f"evaluate.beside=[{other}]", "--data", data, "--out", tmp_path / "run"]
-    ran(onoma, "sasrec", *words)
-    settings = open_run(tmp_path / "other-small").recipe.recommender
-    assert (settings["width"], settings["blocks"]) == (8, 1)
+    other.write_text("name: other\nrecommender: {name: sasrec, blocks: 1, train: {lr: 0.01}}\n")
+    words = ["recommender.heads=1", "recommender.train.epochs=1", f"evaluate.beside=[{other}]"]
+    for width in (8, 16):  # each has its own beside it
+        out = tmp_path / f"run-{width}"
+        ran(onoma, "sasrec", f"recommender.width={width}", *words, "--data", data, "--out", out)
+        assert out.joinpath("metrics.json").is_file()
+    made = [open_run(path).recipe.recommender for path in sorted(tmp_path.glob("other-small-*"))]
+    assert sorted((one["width"], one["blocks"]) for one in made) == [(8, 1), (16, 1)]
+    assert all(one["train"]["epochs"] == 1 and one["train"]["lr"] == 0.01 for one in made)
+
+
+def test_what_cannot_stand_beside_stops_before_training(onoma, data: Path, tmp_path: Path) -> None:
+    ran(onoma, "markov", "seed=0", "evaluate.ks=[10]", "--data", data, "--out",
+        tmp_path / "markov-small")  # fmt: skip
+    words = ["popular", "evaluate.beside=[markov]", "--data", data, "--out", tmp_path / "run"]
+    code, _, err = onoma("run", *words)
+    assert code == 2 and "other settings" in err
+    assert not (tmp_path / "run").exists()  # so that the words can be corrected
 
 
 def test_a_damaged_recipe_in_the_folder_is_told(onoma, data: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The MCP server through the package's own client, in this process and over stdio."""
 
 import sys
+from functools import partial
 
 import pytest
 
 from onoma import Recipe
+from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.markov import Markov
 from onoma.run import run
 from onoma.serving.mcp import Tools
@@ -30,7 +32,7 @@ def call(target, name, **arguments):
 def made(small_split, fitted):
     from onoma.serving.mcp import server
 
-    return server(Tools(small_split, fitted))
+    return server(Tools(small_split, fitted, partial(Requests.known, small_split.dataset)))
 
 
 def test_tools_describe_themselves(made):

@@ -104,6 +104,9 @@ def test_likes_move_with_their_items_and_times_stay():
         ("llm-kt", {"of": {"name": "sasrec", "length": 30}}, 30),
         ("llm-kt", {"of": {"name": "lightgcn"}}, None),
         ("p5", {"length": 7}, 7),
+        ("grank", {"length": 7, "long": 9}, 9),
+        ("corr", {"length": 9, "ranker": {"length": 7}}, 9),
+        ("fintrec", {"length": 7}, None),  # the whole activity is one of its inputs
         ("tiger", {"length": 7}, 7),
         ("listwise-llm", {"recent": 3}, 3),
         ("preference-llm", {"recent": 3}, None),  # tastes are of the whole history

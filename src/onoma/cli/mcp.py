@@ -15,8 +15,11 @@ def mcp(
 
     The program that starts this command talks to it on stdin and stdout; the log goes to stderr.
     """
-    from onoma.run import open_run
+    from functools import partial
+
+    from onoma.run import known, open_run
     from onoma.serving.mcp import Tools, server
 
     run = open_run(path)
-    server(Tools(run.split, run.recommender)).run("stdio")
+    told = partial(known, run.recipe, run.dataset)
+    server(Tools(run.split, run.recommender, told)).run("stdio")

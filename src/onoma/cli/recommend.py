@@ -80,15 +80,15 @@ def recommend(
 def asked(opened: Run, user: str | None, history: str | None) -> Requests:
     """What ``--user`` or ``--history`` asks: a known user as the evaluation tells one."""
     from onoma.recommenders import Requests
+    from onoma.run import known
 
-    dataset, section = opened.dataset, opened.recipe.data
+    dataset = opened.dataset
     if user is None:
         return Requests(codes_of(dataset, history or "", "--history"))
     code = dataset.user_code(user)
     if code < 0:
         raise OnomaError(f"no user {user!r} in {dataset.name}", where="--user")
-    above = section.liked_above if section.protocol == "likes" else None
-    return Requests.known(dataset, code, above=above)
+    return known(opened.recipe, dataset, code)
 
 
 def codes_of(dataset: Dataset, words: str, where: str) -> Ragged:

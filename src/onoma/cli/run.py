@@ -77,6 +77,11 @@ def evaluate(
             fix=f"Use one of {', '.join(model.modes)}",
         )  # fmt: skip
     if opened.recipe.data.protocol == "likes":
+        if k or repeats:
+            raise OnomaError(
+                "questions of yes or no have no cut-off and no items to mask",
+                where="-k" if k else "--repeats", fix="Leave it out",
+            )  # fmt: skip
         figures = _judged(opened, part, mode)
         title = f"{path}: {part}, {figures['cases']} questions of yes or no"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from onoma.dataset.files import write_parquet, write_text
 from onoma.errors import OnomaError
 
 _CODE_SEED = 20_231
+_ROWS = 1 << 17  # hashed at once
 
 
 @dataclass(frozen=True)
@@ -199,13 +200,10 @@ class Dataset:
         digest = hashlib.sha256()
         for frame in (self.interactions.drop("user", "item", "timestamp"), self.items, self.users):
             for column in sorted(frame.columns):
-                values = frame[column]
-                digest.update(f"{column} {values.dtype}".encode())
-                if values.dtype.is_numeric():
-                    for part in (values.is_null(), values.fill_null(0)):
-                        digest.update(np.ascontiguousarray(part.to_numpy()).tobytes())
-                else:
-                    digest.update(json.dumps(values.to_list(), default=str).encode())
+                digest.update(f"{column} {frame[column].dtype}".encode())
+                for start in range(0, frame.height, _ROWS):
+                    for part in _bytes(frame[column].slice(start, _ROWS)):
+                        digest.update(part)
         return digest.hexdigest()[:16]
 
     def same(self, about: Mapping[str, object]) -> bool:
@@ -237,6 +235,22 @@ class Dataset:
         meta = {"name": self.name, "hash": self.hash, "notes": self.notes}
         write_text(json.dumps(meta, indent=2, default=str) + "\n", folder / "dataset.json")
         return folder
+
+
+def _bytes(values: pl.Series) -> Iterator[bytes]:
+    """What a column holds, the same for equal columns alone: which are null, lengths, values."""
+    yield values.is_null().to_numpy().tobytes()
+    values = values.drop_nulls()
+    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
+        yield np.ascontiguousarray(values.to_numpy()).tobytes()
+    elif values.dtype == pl.String:
+        yield values.str.len_bytes().to_numpy().tobytes()
+        yield "".join(values.to_list()).encode()
+    elif isinstance(values.dtype, pl.List):
+        yield values.list.len().to_numpy().tobytes()
+        yield from _bytes(values.filter(values.list.len() > 0).explode())
+    else:
+        yield json.dumps(values.to_list(), default=str).encode()
 
 
 def _entity(frame: pl.DataFrame | None, used: pl.Series, column: str, where: str) -> pl.DataFrame:

@@ -62,13 +62,12 @@ class BalancedNames(QuantisedNames):
         prices = torch.zeros(self.levels, size)
         if not n:
             return {"codebooks": books, "prices": prices}
-        sample = min(n, size * _POINTS_PER_CENTROID, _CELLS // size)
-        if sample < min(n, size * _FEWEST):
+        if size > (most := math.isqrt(_CELLS // _FEWEST)):
             raise OnomaError(
-                f"size is {size}; balanced can give a price to at most "
-                f"{math.isqrt(_CELLS // _FEWEST):,} centroids",
+                f"size is {self.size}; balanced can give a price to at most {most:,} centroids",
                 fix="Use a smaller size, or rqkmeans",
             )
+        sample = min(n, size * _POINTS_PER_CENTROID, _CELLS // size)
         left = points.clone()
         for level in range(self.levels):
             book = kmeans(left, size, generator, iterations=10)

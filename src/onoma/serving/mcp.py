@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,10 +65,12 @@ class Tools:
     Args:
         split: the data a recommender was fitted on.
         model: the recommender.
+        known: what a user code of the data asks.
     """
 
-    def __init__(self, split: Split, model: Recommender) -> None:
+    def __init__(self, split: Split, model: Recommender, known: Callable[[int], Requests]) -> None:
         self._split, self._model, self._data = split, model, split.dataset
+        self._known = known
 
     @cached_property
     def _texts(self) -> tuple[TfIdf, NDArray[np.float32]]:
@@ -143,7 +145,7 @@ class Tools:
         code = self._data.user_code(user_id)
         if code < 0:
             raise OnomaError(f"no user {user_id!r} in {self._data.name}")
-        return Requests.known(self._data, code)
+        return self._known(code)
 
     def _codes(self, ids: Sequence[str]) -> NDArray[np.int32]:
         codes = self._data.item_codes(ids)

@@ -115,6 +115,10 @@ class FinTRec(ClickRanker):
     settings_type = FinTRecSettings
     reads = frozenset({"history", "users", "times", "liked", "candidates"})
 
+    @property
+    def window(self) -> None:
+        """The whole activity enters."""
+
     def _build(self, split: Split) -> FinTRecModule:
         told = self.settings
         return FinTRecModule(catalogue(split, told.value, told.foundation), told)

@@ -174,8 +174,13 @@ class CoRR(Shortlisted):
     """
 
     name = "corr"
+    settings: CoRRSettings
     settings_type = CoRRSettings
     module: CoRRModule
+
+    @property
+    def window(self) -> int | None:
+        return max(self.settings.length, self.settings.ranker.length)
 
     @property
     def shown(self) -> int:

@@ -206,9 +206,14 @@ class GRank(Shortlisted):
 
     name = "grank"
     modes = ("rank", "generate")
+    settings: GRankSettings
     settings_type = GRankSettings
     module_type = GRankModule
     module: GRankModule
+
+    @property
+    def window(self) -> int | None:
+        return max(self.settings.length, self.settings.long)
 
     @property
     def shown(self) -> int:
