@@ -55,6 +55,21 @@ def test_equal_counts_of_other_users_are_not_paired(onoma, data: Path, tmp_path:
     assert onoma("compare", *folders)[0] == 2
 
 
+def test_a_baseline_of_nothing_has_no_shares(as_json, onoma, tmp_path: Path) -> None:
+    """Everybody's last item is his own, and another is more popular, so nobody hits."""
+    rows = [(f"u{u}", item, t) for u in range(9) for t, item in enumerate(["a", "b", f"own{u}"])]
+    rows += [(f"v{u}", item, t) for u in range(9) for t, item in enumerate(["z", "a"])]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    frame.write_csv(tmp_path / "log.csv")
+    zero = tmp_path / "sasrec.yaml"
+    zero.write_text("name: sasrec\nrecommender: {name: popular}\nevaluate: {ks: [1]}\n")
+    words = ["leaderboard", "--data", tmp_path / "log.csv", "--out", tmp_path / "out"]
+    words += ["--work", tmp_path / "work", "--seeds", 1, "--recipes", f"{zero},markov"]
+    (board,) = as_json(*words, "evaluate.ks=[1]")["boards"]
+    assert [row["against"]["share"] for row in board["rows"] if "against" in row] == [None]
+    assert "–" in onoma("leaderboard", "--out", tmp_path / "out")[1]
+
+
 def test_a_board_holds_rows_of_one_question(as_json, data: Path, tmp_path: Path) -> None:
     out, work = tmp_path / "results", tmp_path / "work"
     short = tmp_path / "short.yaml"

@@ -238,6 +238,7 @@ def language(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Does a system gain from its texts: against its backbone, and with texts dealt out anew."""
+    from onoma.evaluation.report_page import per_cent
     from onoma.study import language as studies
 
     where = out or Path("studies") / f"language-{Path(recipe).stem}"
@@ -254,7 +255,7 @@ def language(
         lines = [
             [row["arm"], row["seeds"], show.figure(row[key]["mean"]),
              f"{row[key]['low']:.4f} to {row[key]['high']:.4f}" if "low" in row[key] else "",
-             f"{against['share']:+.1%}" if (against := row[key].get("against")) else "",
+             per_cent(against["share"]) if (against := row[key].get("against")) else "",
              show.figure(against["p_holm"]) if against else "", f"{row['seconds']:.0f}"]
             for row in result["rows"] if key in row
         ]  # fmt: skip

@@ -26,6 +26,11 @@ def number(value: object, decimals: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{decimals}f}"
 
 
+def per_cent(value: float | None) -> str:
+    """A signed change for a table cell; a dash where there is none."""
+    return "–" if value is None else f"{value:+.1%}"
+
+
 def page(title: str, subtitle: str, body: Iterable[str], style: str = "") -> str:
     """The whole document; ``style`` is added to that of all pages."""
     return (

@@ -62,6 +62,11 @@ class Comparison:
         return asdict(self)
 
 
+def share(difference: float, base: NDArray[np.floating]) -> float | None:
+    """A difference as a share of the mean that it is to; None where that is 0."""
+    return difference / float(base.mean()) if base.any() else None
+
+
 def compare(
     a: NDArray[np.floating],
     b: NDArray[np.floating],

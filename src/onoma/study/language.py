@@ -15,7 +15,7 @@ from onoma.dataset import Cases
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
 from onoma.evaluation.cases import read_cases
-from onoma.evaluation.significance import compare, holm, seeds_ci
+from onoma.evaluation.significance import compare, holm, seeds_ci, share
 from onoma.evaluation.slices import first_targets
 from onoma.recipe import Recipe
 from onoma.run import Run, asked, run
@@ -151,8 +151,7 @@ def _test(
     base = cases[rows[0]["arm"]]
     for row in rows[1:]:
         paired = compare(base, cases[row["arm"]])
-        share = paired.difference / base.mean() if base.mean() else math.nan
-        row[key]["against"] = {**paired.as_dict(), "share": share}
+        row[key]["against"] = {**paired.as_dict(), "share": share(paired.difference, base)}
     tested = [row[key]["against"] for row in rows[1:]]
     for against, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
         against["p_holm"] = p

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
 from onoma.evaluation.cases import question, read_cases
-from onoma.evaluation.report_page import Dot, dot_chart, number, page, section, table
-from onoma.evaluation.significance import compare, holm, seeds_ci
+from onoma.evaluation.report_page import Dot, dot_chart, number, page, per_cent, section, table
+from onoma.evaluation.significance import compare, holm, seeds_ci, share
 
 BASELINE = "sasrec"
 
@@ -80,7 +80,7 @@ def _board(recipes: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
         own = cases[row["recipe"]]
         if base is not None and own is not None and row["recipe"] != BASELINE:
             paired = compare(base, own)
-            row["against"] = {**paired.as_dict(), "share": paired.difference / base.mean()}
+            row["against"] = {**paired.as_dict(), "share": share(paired.difference, base)}
             tested.append(row["against"])
     for against, p in zip(tested, holm([a["p"] for a in tested]), strict=True):
         against["p_holm"] = p
@@ -169,7 +169,7 @@ def lines(board: Mapping[str, Any]) -> list[list[str]]:
     out, keys = [], board["keys"]
     for row in board["rows"]:
         against = row.get("against")
-        tested = [f"{against['share']:+.1%}", number(against["p_holm"], 4)] if against else ["", ""]
+        tested = [per_cent(against["share"]), number(against["p_holm"])] if against else ["", ""]
         seconds = row["seconds"]
         out.append(
             [
