@@ -106,7 +106,29 @@ def test_settings_follow_the_model(folder, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     assert Sentence(str(tmp_path)).settings() == here
     (tmp_path / "config.json").write_text((folder / "config.json").read_text() + " ")
-    assert Sentence(str(tmp_path)).settings() != here
+    other = Sentence(str(tmp_path)).settings()
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert len({one["model"] for one in (here, other, Sentence(str(tmp_path)).settings())}) == 3
+
+
+@pytest.mark.parametrize(("positions", "limit"), [(12, None), (40, 10)])
+def test_the_longest_text_leaves_out_places_of_the_padding(folder, tmp_path, positions, limit):
+    """RoBERTa numbers positions from the padding's id + 1, or its tokenizer knows the limit."""
+    for path in folder.glob("tokenizer*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    if limit is not None:
+        says = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(
+            json.dumps({**says, "model_max_length": limit})
+        )
+    config = transformers.RobertaConfig(
+        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=positions, pad_token_id=1,
+    )  # fmt: skip
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    long, cut = Sentence(str(tmp_path), bf16=False).encode_texts(["a " * 50, "a " * 10])
+    np.testing.assert_allclose(long, cut, atol=1e-5)
 
 
 @pytest.mark.skipif(

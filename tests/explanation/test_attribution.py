@@ -7,6 +7,7 @@ import torch
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
 from onoma.explanation import ATTRIBUTIONS, build, explain
+from onoma.explanation.base import dice
 from onoma.explanation.fidelity import deletion
 from onoma.explanation.leave_one_out import LeaveOneOut
 from onoma.explanation.path import GradientInput, PathGradients, along
@@ -160,10 +161,10 @@ def test_spinrec_averages_the_three_most_faithful_maps_at_unit_length():
     history = Ragged.from_rows([rng.permutation(29)[:n] for n in (10, 7, 4)])
     targets = model.recommend(Requests(history), 1).items[:, 0]
     pool = Ragged.from_rows([rng.permutation(29)[:6] for _ in range(12)])
-    entry, draw = model.enter(history), np.random.default_rng(3)
+    entry = model.enter(history)
+    places = [rng.integers(len(pool), size=5) for rng in dice(3, history, targets)]
     maps, areas = [], []
-    for _ in range(5):
-        drawn = pool.take(draw.integers(len(pool), size=3))
+    for drawn in map(pool.take, np.stack(places, axis=1)):
         start = model.stand_in(drawn, entry)
         maps.append(along(model, history, entry, start, targets, 10, "logit"))
         areas.append(deletion(model, history, maps[-1], targets))
@@ -206,6 +207,19 @@ def test_every_method_is_repeatable_and_answers_empty_histories(name, small_spli
     found = [build(name, small_split, 7).attribute(model, history, targets) for _ in range(2)]
     assert found[0].shape == (3,) and np.isfinite(found[0]).all()
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTRIBUTIONS if name != "exact"])
+def test_an_explanation_does_not_depend_on_what_else_is_explained(name, small_split):
+    model, method = Sets(n_items=small_split.dataset.n_items), build(name, small_split, 7)
+    history, targets = Ragged.from_rows([[3, 4, 5], [6], [3, 4, 5]]), np.array([1, 2, 9])
+    together = method.attribute(model, history, targets)
+    for row in range(3):
+        own = slice(history.offsets[row], history.offsets[row + 1])
+        alone = method.attribute(model, history.slice(row, row + 1), targets[row : row + 1])
+        np.testing.assert_allclose(alone, together[own], rtol=1e-4, atol=1e-6)
+    if name == "random":
+        assert not np.isin(together[:3], together[4:]).any()
 
 
 def test_a_method_that_cannot_read_the_recommender_is_refused(ease, small_split):

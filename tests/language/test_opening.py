@@ -6,9 +6,9 @@ import re
 import pytest
 
 from onoma.errors import OnomaError
-from onoma.language import BadAnswer, Decoding, LanguageError
+from onoma.language import BadAnswer, Completion, Decoding, LanguageError, LanguageModel
 from onoma.language.local import Local
-from onoma.language.opening import KINDS, open_model
+from onoma.language.opening import KINDS, _cached, open_model
 from onoma.language.taped import Taped
 from onoma.language.torch_model import TorchModel
 
@@ -46,6 +46,34 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_does_no_harm(tiny_folder, 
     assert len(model.tape) == 1 and path.with_suffix(".damaged").read_bytes().endswith(b"junk\n")
     monkeypatch.setenv("ONOMA_CACHE", str(path))  # a file where a folder should be
     assert isinstance(open_model(str(tiny_folder)), TorchModel)
+
+
+class Short(LanguageModel):
+    """Reads as many words as it is told."""
+
+    identity = "short:1"
+
+    def __init__(self, context):
+        super().__init__()
+        self.context = context
+
+    def complete(self, messages, *, schema=None, tools=None, decoding=None):
+        if len(messages[0]["content"].split()) > self.context:
+            raise BadAnswer("context", "too long", where=self.identity)
+        return Completion("yes")
+
+
+def test_what_is_too_long_is_asked_again_of_a_larger_context(cache, tmp_path):
+    long = [{"role": "user", "content": "word " * 100}]
+    for _ in range(2):
+        with pytest.raises(BadAnswer, match="too long"):
+            _cached(Short(64)).complete(long)
+    assert _cached(Short(128)).complete(long).text == "yes"
+    with pytest.raises(BadAnswer, match="too long"):
+        _cached(Short(64)).complete(long)
+    Taped(Short(64), tmp_path / "tape")
+    with pytest.raises(OnomaError, match="by a model that reads 64 tokens, not 128. Record to an"):
+        Taped(Short(128), tmp_path / "tape")
 
 
 def test_what_is_recorded_is_replayed(tiny_folder, cache, tmp_path):

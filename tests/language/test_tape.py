@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from onoma.errors import OnomaError
 from onoma.language import BadAnswer, Decoding, LanguageError, Usage
+from onoma.language.local import Local
 from onoma.language.tape import Header, Tape, key
 from onoma.language.taped import Taped, spent
 
@@ -44,8 +45,6 @@ def any_model(request, tiny_folder, tmp_path):
         pytest.importorskip(name, reason="the llm extra is not installed")
     sys.path.insert(0, str(Path(__file__).parent))
     from tiny_gguf import tiny_gguf
-
-    from onoma.language.local import Local
 
     place = tmp_path / "pulled"
     place.mkdir()
@@ -99,7 +98,8 @@ def test_a_replay_equals_the_recording_and_its_costs(any_model, tmp_path):
     assert spent(replay).report() == {**used, "replayed": 0}
     assert (replay.able, replay.context) == (model.able, model.context)
     # The same model goes on with the tape, and asks nothing that is on it.
-    again = Taped(type(model)(model.folder, device="cpu"), tmp_path / "tape.jsonl")
+    size = {"context": model.context} if isinstance(model, Local) else {}
+    again = Taped(type(model)(model.folder, device="cpu", **size), tmp_path / "tape.jsonl")
     assert session(again) == said and again.meter.total.calls == 0
     assert (tmp_path / "tape.jsonl").read_bytes() == written
     assert b'Ronin"' not in written.replace(b'"Ronin"', b"") and b"Name a movie" not in written

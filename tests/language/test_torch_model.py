@@ -1,6 +1,7 @@
 """The local model: exact probabilities whatever is cached or packed, answers under a constraint."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -118,6 +119,38 @@ def test_a_tool_is_called_with_arguments_that_fit(model):
         assert answer.text or (answer.tools[0].arguments["item"] in TITLES)
 
 
+def test_a_conversation_goes_on_after_a_call(model):
+    function = {"name": "similar", "arguments": '{"item": "Alien"}'}
+    messages = [
+        {"role": "user", "content": "Like Alien?"},
+        {"role": "assistant", "content": None,
+         "tool_calls": [{"id": "c", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "c", "content": "Aliens"},
+    ]  # fmt: skip
+    text = model.render(messages)
+    assert '{"call": "similar", "arguments": {"item": "Alien"}}' in text
+    assert "Result of similar: Aliens" in text and "None" not in text
+    tools = [{"type": "function", "function": {"name": "similar"}}]
+    with pytest.raises(ValueError, match="follows a schema or calls tools, not both"):
+        model.complete(messages, tools=tools, schema={"type": "object"})
+
+
+def copied(folder, place):
+    for path in folder.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    return place
+
+
+def test_the_chat_form_is_part_of_the_identity_and_may_refuse(model, tmp_path):
+    other = copied(model.folder, tmp_path)
+    assert TorchModel(other).identity == model.identity
+    (other / "chat_template.jinja").write_text("{{ raise_exception('no system message') }}")
+    refusing = TorchModel(other)
+    assert refusing.identity != model.identity
+    with pytest.raises(LanguageError, match=r"chat form .*no system message"):
+        refusing.render([{"role": "user", "content": "Hello"}])
+
+
 def test_streamed_pieces_make_the_whole_answer(model):
     messages = [{"role": "user", "content": "Say something."}]
     pieces = []
@@ -135,6 +168,34 @@ def test_a_stop_text_ends_the_answer(model):
     stop = text[len(text) // 2 : len(text) // 2 + 2]
     answer = model.complete(messages, decoding=Decoding(max_tokens=24, stop=(stop,)))
     assert answer.text == text[: text.find(stop)]
+    streamed = model.stream(messages, decoding=Decoding(max_tokens=24, stop=(stop,)))
+    assert "".join(streamed) == answer.text
+
+
+def written(stream):
+    pieces = []
+    with pytest.raises(BadAnswer):
+        for piece in stream:
+            pieces.append(piece)
+    return "".join(pieces)
+
+
+def test_a_stream_is_its_own_whoever_reads_it_and_whatever_is_asked_meanwhile(model):
+    asked = [[{"role": "user", "content": text}] for text in ("Say something.", "And now?")]
+    short = Decoding(max_tokens=8)
+    alone = [written(model.stream(messages, decoding=short)) for messages in asked]
+    stream = model.stream(asked[0], decoding=short)
+    first = next(stream)
+    assert written(model.stream(asked[1], decoding=short)) == alone[1]
+    with ThreadPoolExecutor(1) as other:
+        assert first + other.submit(written, stream).result(timeout=60) == alone[0]
+    left = model.stream(asked[0], decoding=Decoding(max_tokens=400))
+    next(left)
+    model.meter.reset()
+    left.close()
+    assert model.meter.total.completion < 400
+    with pytest.raises(BadAnswer, match="reads 512"):
+        next(model.stream([{"role": "user", "content": "ab" * 2000}]))
 
 
 def test_a_prompt_that_is_too_long_is_one_bad_answer(model):

@@ -14,6 +14,7 @@ from onoma.encoding.cooccurrence import interactions
 from onoma.encoding.pagerank import important
 from onoma.encoding.written import PROMPTS, Written
 from onoma.errors import OnomaError
+from onoma.language import BadAnswer, Completion, LanguageModel
 from onoma.recommenders.bridged.augmented import AugmentedMLP
 
 TFIDF = {"name": "tfidf", "dim": 16}
@@ -67,6 +68,33 @@ def test_the_most_popular_are_written_about_and_counted(small_split):
     again = Written("infer", **WRITTEN)
     assert again.texts(small_split) == texts
     assert again.sheet.usage.completion == encoder.sheet.usage.completion > 0
+
+
+class Silent(LanguageModel):
+    """Answers every other question, or every one."""
+
+    identity = "silent:1"
+
+    def __init__(self, down):
+        super().__init__()
+        self.down, self.asked = down, 0
+
+    def complete(self, messages, *, schema=None, tools=None, decoding=None):
+        self.asked += 1
+        if self.down and self.asked % 2:
+            raise BadAnswer("timeout", "nothing came", where=self.identity)
+        return Completion("red soap")
+
+
+def test_vectors_that_lack_late_answers_are_not_kept(small_split, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONOMA_CACHE", str(tmp_path))
+    told, asked = [], []
+    for down in (True, False, False):
+        model = Silent(down)
+        encoder = Written("infer", **{**WRITTEN, "model": model})
+        told.append(int(encoding.cached(encoder, small_split).any(axis=1).sum()))
+        asked.append(model.asked)
+    assert (told, asked) == ([2, 4, 4], [4, 4, 0])
 
 
 def test_guided_prompts_tell_the_neighbours_and_driven_ones_the_purpose():

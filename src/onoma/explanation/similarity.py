@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onoma.dataset import Ragged, Split
 from onoma.encoding.cooccurrence import interactions
-from onoma.explanation.base import Attribution
+from onoma.explanation.base import Attribution, chances
 from onoma.recommenders.base import Recommender
 
 
@@ -94,4 +94,4 @@ class Chance(Attribution):
         self, model: Recommender, history: Ragged, targets: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """float32[total] in [0, 1)."""
-        return np.random.default_rng(self.seed).random(len(history.values), dtype=np.float32)
+        return chances(self.seed, history, targets, 1)[0]

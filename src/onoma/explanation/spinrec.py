@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onoma.dataset import Ragged, Split
-from onoma.explanation.base import Attribution
+from onoma.explanation.base import Attribution, dice
 from onoma.explanation.fidelity import deletion
 from onoma.explanation.path import Of, along
 from onoma.recommenders.base import Recommender
@@ -70,13 +70,14 @@ class SPINRec(Attribution):
         """float32[total]."""
         assert isinstance(model, Differentiable)
         entry = model.enter(history)
-        rng = np.random.default_rng(self.seed)
         rows = history.rows()
+        places = np.empty((self.draws, len(history)), dtype=np.int64)
+        for row, rng in enumerate(dice(self.seed, history, targets)):
+            places[:, row] = rng.integers(len(self.pool), size=self.draws)
         maps = np.empty((self.draws, len(rows)), dtype=np.float32)
         areas = np.empty((self.draws, len(history)))
         for draw in range(self.draws):
-            drawn = self.pool.take(rng.integers(len(self.pool), size=len(history)))
-            start = model.stand_in(drawn, entry)
+            start = model.stand_in(self.pool.take(places[draw]), entry)
             maps[draw] = along(model, history, entry, start, targets, self.steps, self.of)
             areas[draw] = deletion(model, history, maps[draw], targets)
             lengths = np.sqrt(np.bincount(rows, maps[draw] ** 2, minlength=len(history)))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onoma.dataset import Ragged, Split
-from onoma.explanation.base import Attribution
+from onoma.explanation.base import Attribution, chances
 from onoma.explanation.told import told
 from onoma.recommenders.base import Recommender
 
@@ -39,8 +39,7 @@ class Surrogate(Attribution):
         self, model: Recommender, history: Ragged, targets: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """float32[total]."""
-        rng = np.random.default_rng(self.seed)
-        kept = rng.random((self.samples, len(history.values))) < 0.5
+        kept = chances(self.seed, history, targets, self.samples) < 0.5
         answers = np.stack([told(model, history.where(mask), targets) for mask in kept])
         out = np.zeros(len(history.values), dtype=np.float32)
         for row in range(len(history)):  # a regression each; scoring above is what costs

@@ -11,6 +11,8 @@ from onoma.language.base import LanguageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+# Configuration, tokenizer, chat form, and how an encoder of sentences pools.
+_READ = ("*.json", "*.jinja", "*.txt", "*.model", "1_Pooling/config.json")
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -20,8 +22,9 @@ def folder_hash(folder: Path) -> str:
     Of weights the size and the last mebibyte are read: a training step changes all of them.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for pattern in _READ:
+        for path in sorted(folder.glob(pattern)):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     for pattern in _WEIGHTS:
         for path in sorted(folder.glob(pattern)):
             digest.update(f"{path.name} {path.stat().st_size}".encode())

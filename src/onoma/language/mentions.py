@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 _FENCE = re.compile(r"```[\w-]*\n(.*?)(?:```|\Z)", re.S)
-_MARKER = re.compile(r"^\s*(?:[-*•‣–+]|\(?\d{1,3}[.)])\s+(?=\S)")
+_BULLET = re.compile(r"^\s*[-*•‣–+]\s+(?=\S)")
+_NUMBER = re.compile(r"^\s*\(?\d{1,3}[.)]\s+(?=\S)")
+_MARKER = re.compile(rf"{_NUMBER.pattern}|{_BULLET.pattern}")
 _LETTER = re.compile(r"^\s*\(?[A-Za-z][.)]\s+(?=\S)")
 _INLINE = re.compile(r"(?:^|\s)\(?(\d{1,3})[.)]\s+(?=\S)")
 _YEAR = r"\s*[(\[]\d{4}(?:\s*[-–]\s*(?:\d{4})?)?[)\]]"
@@ -22,9 +24,9 @@ def mentions(text: str, known: Callable[[str], bool] = lambda part: False) -> li
     """Cut an answer into the items that it lists.
 
     Read are a JSON array (of texts, or of objects with a title or name), also inside a fence;
-    lines with numbers, letters or bullets, without the lines around them; numbers inside one
-    line; quoted or bold titles; lines; and titles with commas in between. Behind a title in
-    quotes, in bold or with a year, remarks are left out.
+    lines with numbers, letters or bullets, without the lines around and the bullets below them;
+    numbers inside one line; quoted or bold titles; lines; and titles with commas in between.
+    Behind a title in quotes, in bold or with a year, remarks are left out.
 
     Args:
         text: the answer.
@@ -69,11 +71,12 @@ def _name(value: Any) -> str:
 
 def _of_lines(text: str, known: Callable[[str], bool]) -> list[str]:
     lines = [line for line in text.splitlines() if line.strip()]
-    for marker, least in ((_MARKER, 1), (_LETTER, 2)):
-        marked = [line for line in lines if marker.match(line)]
-        if len(marked) >= least and len(lines) > 1:
-            return [_title(marker.sub("", line, count=1)) for line in marked]
     if len(lines) > 1:
+        if marked := _listed(lines, known):
+            return marked
+        lettered = [line for line in lines if _LETTER.match(line)]
+        if len(lettered) > 1:
+            return [_title(_LETTER.sub("", line, count=1)) for line in lettered]
         return [_title(line) for line in lines if not line.rstrip().endswith(":")]
     if not lines:
         return []
@@ -93,6 +96,26 @@ def _of_lines(text: str, known: Callable[[str], bool]) -> list[str]:
     if len(shown) > 1 or (shown and known(shown[0])):
         return shown
     return _of_commas(line, known)
+
+
+def _listed(lines: list[str], known: Callable[[str], bool]) -> list[str]:
+    """Titles behind numbers, else behind the outermost bullets: what lies below are remarks."""
+    numbered = [line for line in lines if _NUMBER.match(line)]
+    bulleted = [line for line in lines if _BULLET.match(line)]
+    titles = [_title(_NUMBER.sub("", line, count=1)) for line in numbered]
+    if not bulleted:
+        return titles
+    # A step down is two spaces or more; the first line of an answer may have lost one.
+    outer = min(map(_indent, bulleted)) + 1
+    # Numbers may also count remarks under bullets, or headings above them.
+    headings = all(line.rstrip().endswith(":") for line in numbered) and not any(map(known, titles))
+    if numbered and not headings and min(map(_indent, numbered)) <= outer:
+        return titles
+    return [_title(_BULLET.sub("", line, count=1)) for line in bulleted if _indent(line) <= outer]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _of_commas(line: str, known: Callable[[str], bool]) -> list[str]:

@@ -37,7 +37,8 @@ class Settings(BaseModel):
         cache: whether answers at temperature 0 are kept on disk for all runs; it does not touch
             answers that are recorded.
         prices: money for a million tokens.
-        context: tokens that a GGUF file's question and answer have together.
+        context: tokens that a GGUF file's question and answer have together; answers are kept
+            for each size apart.
         threads: of llama.cpp.
         device: of PyTorch, such as ``cpu`` or ``cuda``.
         adapter: a folder of low-rank updates, as a tuned recommender leaves it; PyTorch alone then
@@ -206,7 +207,9 @@ def _cached(model: LanguageModel) -> LanguageModel:
     """The model behind the disk's tape of it; bare where the disk takes nothing."""
     from onoma.dataset.files import cache_folder
 
-    name = hashlib.sha256(model.identity.encode()).hexdigest()[:20]
+    # What is too long for one context is not for another.
+    of = f"{model.identity} {model.context}" if model.context else model.identity
+    name = hashlib.sha256(of.encode()).hexdigest()[:20]
     path = cache_folder() / "language" / f"{name}.jsonl"
     try:
         return Taped(model, path, drawn=False)

@@ -137,19 +137,24 @@ class Tape:
         """Write the first line, or hold an existing one against the model.
 
         Raises:
-            OnomaError: the tape holds another model's answers, or cannot be written.
+            OnomaError: the tape holds answers of another model or of another context, or cannot
+                be written.
         """
         if self.header is None:
             with self._adding() as file:
                 if self._lines == 0:
                     self._write(file, header.line())
-        there = self.header.model if self.header else ""
-        if there != header.model:
-            raise OnomaError(
-                f"these are answers of {there}, not of {header.model}",
-                where=str(self.path),
-                fix="Record to another file",
+        there = self.header or Header("")
+        what = ""
+        if there.model != header.model:
+            what = f"these are answers of {there.model}, not of {header.model}"
+        elif there.context != header.context:  # it decides what is too long, and what is cut
+            what = (
+                f"these are answers by a model that reads {there.context} tokens, "
+                f"not {header.context}"
             )
+        if what:
+            raise OnomaError(what, where=str(self.path), fix="Record to another file")
 
     def get(self, name: str) -> Line | None:
         """The line with this key; None where there is none.

@@ -58,7 +58,7 @@ class Taped(LanguageModel):
             once: after a replay it holds what ``meter`` held after the recording.
 
     Raises:
-        OnomaError: nothing to replay, or a tape of another model.
+        OnomaError: nothing to replay, or a tape of another model or another context.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onoma.language.answers import chosen, plain, with_tools
 from onoma.language.base import (
     BadAnswer,
     Completion,
@@ -21,13 +23,11 @@ from onoma.language.base import (
     LanguageError,
     LanguageModel,
     Message,
-    ToolCall,
     Usage,
     Weights,
 )
 from onoma.language.folders import adapted, adapter_hash, causal, folder_hash, tokenizer
 from onoma.language.masks import Mask, drawn
-from onoma.language.toolcalls import choice, with_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -125,17 +125,27 @@ class TorchModel(LanguageModel):
     def render(self, prompt: str | Sequence[Message]) -> str:
         """The text that the model reads: messages in its chat form, up to where it would answer.
 
+        Calls and their results are told as text, since few chat forms have a place for them.
+
         Raises:
-            LanguageError: messages, and the tokenizer has no chat form.
+            LanguageError: the chat form refuses the messages or is broken.
         """
         if isinstance(prompt, str):
             return prompt
+        messages = plain(prompt)
         if not self.tokenizer.chat_template:
             # A model that was never taught to chat reads the texts one after the other.
-            return "\n\n".join(str(m.get("content") or "") for m in prompt) + "\n\n"
-        text: str = self.tokenizer.apply_chat_template(
-            [dict(message) for message in prompt], tokenize=False, add_generation_prompt=True
-        )
+            return "\n\n".join(message["content"] for message in messages) + "\n\n"
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise LanguageError(
+                f"the chat form refuses the messages ({error})", where=str(self.folder)
+            ) from None
         return text
 
     def complete(
@@ -148,21 +158,17 @@ class TorchModel(LanguageModel):
     ) -> Completion:
         """As :meth:`LanguageModel.complete`.
 
-        Tools are asked for by a JSON object, ``{"tool": ..., "arguments": ...}``, that the answer
-        is held to, beside ``{"answer": ...}``.
+        With tools, the model answers with an object that is either a call or a text (see
+        :func:`onoma.language.answers.with_tools`).
         """
-        began = time.perf_counter()
-        wanted = choice(tools) if tools and schema is None else schema
-        if tools and schema is None:
-            messages = [*messages[:-1], with_tools(messages[-1], tools)]
-        written = _Written()
+        if tools and schema is not None:
+            raise ValueError("an answer follows a schema or calls tools, not both")
+        began, written = time.perf_counter(), _Written()
+        asked, wanted = (messages, schema) if not tools else with_tools(messages, tools)
         with self._lock:
-            for _ in self._write(self.render(messages), wanted, decoding, written):
+            for _ in self._write(self.render(asked), wanted, decoding, written):
                 pass
-        usage = Usage(
-            prompt=written.prompt, reused=written.reused, completion=written.tokens, calls=1,
-            seconds=time.perf_counter() - began,
-        )  # fmt: skip
+        usage = written.usage(began)
         self.meter.add(usage)
         text = written.text
         if written.cut:
@@ -177,12 +183,10 @@ class TorchModel(LanguageModel):
             data = json.loads(text)
         except ValueError as error:  # the mask allows only JSON: a defect of the grammar
             raise BadAnswer("malformed", "not JSON", where=self.identity, text=text) from error
-        if schema is None:
-            if "answer" in data:
-                return Completion(str(data["answer"]), usage=usage)
-            call = ToolCall("call_0", str(data["tool"]), dict(data["arguments"]))
-            return Completion("", tools=(call,), usage=usage)
-        return Completion(text, data, usage=usage)
+        if not tools:
+            return Completion(text, data, usage=usage)
+        said, calls = chosen(data, len(messages))
+        return Completion(said, tools=calls, usage=usage)
 
     def stream(
         self,
@@ -192,14 +196,34 @@ class TorchModel(LanguageModel):
     ) -> Iterator[str]:
         """As :meth:`LanguageModel.stream`."""
         began, written = time.perf_counter(), _Written()
-        with self._lock:
-            yield from self._write(self.render(messages), None, decoding, written)
-        self.meter.add(
-            Usage(
-                prompt=written.prompt, reused=written.reused, completion=written.tokens, calls=1,
-                seconds=time.perf_counter() - began,
-            )
-        )  # fmt: skip
+        came: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+        enough = threading.Event()
+
+        def write() -> None:
+            # All of an answer in one thread: no other question may come in between its tokens.
+            try:
+                with self._lock:
+                    if not enough.is_set():
+                        for piece in self._write(self.render(messages), None, decoding, written):
+                            came.put(piece)
+                            if enough.is_set():
+                                break
+            except BaseException as error:  # raised where the pieces are read
+                came.put(error)
+            came.put(None)
+
+        writer = threading.Thread(target=write, name="torch-stream", daemon=True)
+        writer.start()
+        try:
+            while (piece := came.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            enough.set()
+            writer.join()
+            if written.prompt:
+                self.meter.add(written.usage(began))
         if written.cut:
             raise BadAnswer(
                 "cut", f"no end after {decoding.max_tokens} tokens", where=self.identity,
@@ -234,7 +258,10 @@ class TorchModel(LanguageModel):
                 said = self.tokenizer.decode(written)
                 stopped = [at for stop in decoding.stop if (at := said.find(stop)) >= 0]
                 if stopped:
-                    out.text, out.cut = said[: min(stopped)], False
+                    piece, out.text = said[len(out.text) : min(stopped)], said[: min(stopped)]
+                    out.cut = False
+                    if piece:
+                        yield piece
                     return
                 # A broken character, or what may become a stop text, waits for its rest.
                 if not decoding.stop and not said.endswith("\ufffd"):
@@ -393,3 +420,10 @@ class _Written:
     reused: int = 0
     tokens: int = 0
     cut: bool = True
+
+    def usage(self, began: float) -> Usage:
+        """What it took since ``began``, of :func:`time.perf_counter`."""
+        return Usage(
+            prompt=self.prompt, reused=self.reused, completion=self.tokens, calls=1,
+            seconds=time.perf_counter() - began,
+        )  # fmt: skip
