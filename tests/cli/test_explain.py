@@ -58,5 +58,12 @@ def test_a_study_ranks_methods_by_deletion(as_json, onoma, data: Path, runs, tmp
     assert vae["against"]["method"] == "spinrec" and chain["against"]["method"] == "exact"
     page = (tmp_path / "explanations.html").read_text("utf-8")
     assert "spinrec against path" in page
+    assert len(vae["acceptance"]) == 4 and "acceptance" not in chain
+    assert all(row["holds"] is not None for row in vae["acceptance"])
+    _, out, _ = onoma(*words, "--method", "spinrec", "--method", "path")
+    assert "S114: ins not worse" in out and "S114: ins not worse" in page
+    late = [*words, "--run", tmp_path / "none", "--out", tmp_path / "late"]
+    code, _, err = onoma(*late)
+    assert code == 2 and "not a run directory" in err and not (tmp_path / "late").exists()
     code, _, err = onoma("study", "explanations", "--data", data, "--method", "nope")
     assert code == 2 and "'nope'" in err

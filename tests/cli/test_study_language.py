@@ -93,3 +93,4 @@ def test_the_spectrum_of_tables_by_width_and_beginning(as_json, onoma, data: Pat
     assert code == 2 and "no beginning is called 'nope'" in err
     code, _, err = onoma(*words, "--width", 99, "--out", tmp_path / "wide", "--begin", "var")
     assert code == 2 and "cannot begin a table of 99" in err
+    assert not (tmp_path / "wide").exists()

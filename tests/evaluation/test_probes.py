@@ -137,6 +137,24 @@ def test_nothing_is_found_in_a_fair_one(taste):
     assert alarms == {"position": 0, "popularity": 0, "history": 0}
 
 
+class Liking(Planted):
+    """Tells what was liked from what was not."""
+
+    def _recommend(self, requests, k, mode):
+        both = 2 * requests.history.values + requests.liked.values
+        told = Ragged(requests.history.offsets, both)
+        return super()._recommend(replace(requests, history=told, liked=None), k, mode)
+
+
+def test_likes_go_with_their_items():
+    requests = asked(0)
+    rows = [row[: 1 if place == 0 else None] for place, row in enumerate(requests.history)]
+    had = Ragged.from_rows(rows)
+    liked = Ragged(had.offsets, (had.values % 2).astype(np.int8))
+    found = history(Liking(fair), replace(requests, history=had, liked=liked))
+    assert found.value == 0 and found.cases == CASES - 1
+
+
 def test_one_who_tells_nothing_apart_shares_every_place():
     found = position(Planted(lambda had, item, place: 0.0), asked(0))
     assert found.details["shares"] == pytest.approx([1 / WIDTH] * WIDTH) and found.p == 1.0

@@ -174,6 +174,17 @@ def test_parts_are_apart_and_every_score_says_something(about):
         assert len({json.dumps(value) for value in score(about)}) > 1, name
 
 
+def test_no_question_is_asked_before_every_task_is_there(tmp_path):
+    data = reviews().save(tmp_path / "told")
+    model = Annotator(by_examples)
+    with pytest.raises(OnomaError, match="nowhere"):
+        studies.annotation(
+            [f"polarity:{data}", "category:nowhere"], tmp_path / "out",
+            model=model, pool=20, dev=20, test=20,
+        )  # fmt: skip
+    assert model.asked == []
+
+
 def test_too_few_texts_are_told(tmp_path):
     data = reviews(20).save(tmp_path / "few")
     with pytest.raises(OnomaError, match="30 are needed"):

@@ -1,5 +1,8 @@
 """``onoma study bias`` on recommenders whose biases are known."""
 
+import pytest
+
+from onoma.errors import OnomaError
 from onoma.study.bias import bias
 
 
@@ -18,3 +21,10 @@ def test_most_popular_goes_by_popularity_and_by_nothing_else(small_split, tmp_pa
     assert "Popularity" in page and "popular" in page
     again = bias(str(data), tmp_path / "two", recipes=["popular"], cases=60, quiet=True)
     assert again["rows"] == [row for row in result["rows"] if row["recipe"] == "popular"]
+
+
+def test_nothing_is_fitted_before_every_recipe_is_there(small_split, tmp_path):
+    data, told = str(small_split.dataset.save(tmp_path / "small")), []
+    with pytest.raises(OnomaError, match="nope"):
+        bias(data, tmp_path / "out", recipes=["popular", "nope"], cases=9, tell=told.append)
+    assert told == []

@@ -9,6 +9,7 @@ from onoma.cli.main import main
 from onoma.dataset import Split
 from onoma.errors import OnomaError
 from onoma.neural.trainer import TrainSettings
+from onoma.recipe import Recipe
 from onoma.recommenders.ranking.clicks import auc
 from onoma.recommenders.ranking.dare import DAREModule, DARESettings
 from onoma.study import decoupling as study
@@ -80,9 +81,13 @@ def test_two_gradients_of_a_shared_table_add_up_to_the_whole() -> None:
 
 
 def test_a_study(tmp_path: Path, data: Path) -> None:
-    result = study.decoupling(
-        str(data), tmp_path, seeds=(0,), pairs=3000, train=QUICK, overrides=SMALL, quiet=True
-    )
+    def made() -> dict:
+        words = [*SMALL, "recommender.width=8", "recommender.keep=5"]
+        return study.decoupling(
+            str(data), tmp_path, seeds=(0,), pairs=3000, train=QUICK, overrides=words, quiet=True
+        )  # fmt: skip
+
+    result = made()
     assert json.loads((tmp_path / "decoupling.json").read_text("utf-8")) == result
     rows = {row["arm"]: row for row in result["planted"]}
     assert list(rows) == [*study.MAIN, *study.CONTROLS]
@@ -93,6 +98,17 @@ def test_a_study(tmp_path: Path, data: Path) -> None:
     ]  # fmt: skip
     assert {row["arm"] for row in result["data"]} == {*study.MAIN, "din"}
     assert len(result["acceptance"]) == 5 and "correlation" not in rows["din"]
+    # Labels say what was trained, and din takes the words that it knows.
+    asked = {
+        path.parent.name: Recipe.load(str(path)).recommender
+        for path in tmp_path.glob("*/recipe.yaml")
+    }
+    assert asked["decoupled"]["attention"] == asked["decoupled"]["width"] == 8
+    assert asked["search-of-a-quarter"]["attention"] == 2
+    assert asked["shared-twice-as-wide"]["width"] == asked["din"]["width"] == 16
+    assert asked["decoupled"]["keep"] == 5 and asked["din"]["length"] == 10
+    # Seconds of training and all: what was trained on planted clicks is kept.
+    assert made()["planted"] == result["planted"]
 
 
 def test_acceptance_holds_where_it_should() -> None:
@@ -117,6 +133,15 @@ def test_acceptance_holds_where_it_should() -> None:
 def test_bad_words(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OnomaError, match="at least 1,000"):
         study.decoupling(str(data), tmp_path, pairs=10)
+    for where, words, said in (
+        ("packaged:nothing", [], "nothing"),
+        (str(data), ["recommender.keeps=1"], "keeps"),
+        (str(data), ["recommender.width=6"], "no quarter"),
+        (str(data), ["evaluate.candidates.negatives=999"], "candidates"),
+    ):
+        with pytest.raises(OnomaError, match=said):
+            study.decoupling(where, tmp_path, pairs=1000, train=QUICK, overrides=words)
+    assert not list(tmp_path.iterdir())  # before anything is trained
     with pytest.raises(SystemExit) as left:
         main(["study", "decoupling", "--data", "packaged:nothing", "--seeds", "0"])
     assert left.value.code == 2

@@ -208,6 +208,22 @@ def test_the_whole_study_tells_figures_and_cost(films, tmp_path):
     assert len(holds) == 4 and None not in holds.values()
 
 
+def test_what_is_asked_again_is_paid_again(films, tmp_path):
+    titles, asked = films.titles(np.arange(N_ITEMS)), []
+
+    def answer(text: str) -> str:
+        asked.append(text)
+        return "\n".join(f"{n}. {title}" for n, title in enumerate(titles[:10], 1))
+
+    films.save(tmp_path / "films")
+    with service(answer) as running:
+        kept = spec(running, cache=True)
+        result = prompting(
+            str(tmp_path / "films"), tmp_path / "out", model=kept, cases=4, parts=("again",)
+        )  # fmt: skip
+    assert result["cost"]["again"]["calls"] == len(asked) == 8
+
+
 def test_unknown_parts_are_refused_and_texts_end_at_a_sentence(films, tmp_path):
     films.save(tmp_path / "films")
     with pytest.raises(OnomaError, match="no part is called 'rating'"):

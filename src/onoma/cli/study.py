@@ -182,6 +182,8 @@ def explanations(
         title = f"{name} on {about['dataset']['name']}, {about['users']} test users"
         show.print_table(show.grid(title, head, lines))
         typer.echo(studies.advice(about))
+        if "acceptance" in about:
+            study_models.asked(about["acceptance"])
     typer.echo(str(out / "explanations.html"))
 
 

@@ -198,8 +198,7 @@ def history(
     lines = requests.history.rows()
     for _ in range(shuffles):
         order = np.lexsort((draw.random(len(lines)), lines))
-        mixed = Ragged(requests.history.offsets, requests.history.values[order])
-        after = answers(recommender, replace(requests, history=mixed), candidates)
+        after = answers(recommender, _mixed(requests, order), candidates)
         changed += _changed(before, after) / shuffles
         first += float((_first(before) * _first(after)).sum(axis=1).mean()) / shuffles
     paired = compare(again, changed, samples=_DRAWS, seed=seed)
@@ -235,6 +234,16 @@ def _whole(requests: Requests) -> NDArray[np.int32]:
     return requests.candidates
 
 
+def _mixed(requests: Requests, order: NDArray[np.integer]) -> Requests:
+    """The questions with the items of their histories in another order, and likes with them."""
+
+    def moved(rows: Ragged) -> Ragged:
+        return Ragged(rows.offsets, rows.values[order])
+
+    liked = None if requests.liked is None else moved(requests.liked)
+    return replace(requests, history=moved(requests.history), liked=liked)
+
+
 def _taken(requests: Requests, rows: NDArray[np.integer]) -> Requests:
     return replace(
         requests,
@@ -245,6 +254,7 @@ def _taken(requests: Requests, rows: NDArray[np.integer]) -> Requests:
         query=None if requests.query is None else [requests.query[int(row)] for row in rows],
         context=None if requests.context is None else [requests.context[int(row)] for row in rows],
         times=None if requests.times is None else requests.times.take(rows),
+        liked=None if requests.liked is None else requests.liked.take(rows),
     )
 
 

@@ -77,9 +77,9 @@ def annotation(
     if steps is None:
         steps = (Balanced(), Structured(), Examples(), Scores(seed=seed))
     language = language_model(model)
-    found = [
-        tuned(task(spec, pool, dev, test, seed), language, steps, seed, tell) for spec in tasks
-    ]
+    # What cannot be a task stops before anything is asked.
+    opened = [task(spec, pool, dev, test, seed) for spec in tasks]
+    found = [tuned(about, language, steps, seed, tell) for about in opened]
     result = {
         "model": language.identity,
         "sizes": {"pool": pool, "dev": dev, "test": test, "seed": seed},

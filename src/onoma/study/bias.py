@@ -67,9 +67,11 @@ def bias(
     out = Path(out)
     rows: list[dict[str, Any]] = []
     about: dict[str, object] = {}
-    for name in recipes:
-        recipe = _recipe(name, data, model, overrides)
-        parts = cut(recipe, load_data(recipe))
+    asked = [_recipe(name, data, model, overrides) for name in recipes]
+    for recipe in asked:
+        build(recipe)  # settings are checked before anything is fitted
+    cuts = [cut(recipe, load_data(recipe)) for recipe in asked]
+    for recipe, parts in zip(asked, cuts, strict=True):
         about = about or parts.describe()
         fitted = build(recipe, out / recipe.name, quiet).fit(parts)
         found = probed(fitted, parts, cases, candidates, seed)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from onoma import encoding
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
 from onoma.recipe import Recipe
-from onoma.run import run
+from onoma.recommenders.bridged.llminit import LLMInit
+from onoma.run import build, cut, load_data, run
 
 BEGINNINGS = ("random", "var", "uni", "rand", "pca", "projection", "shuffled")
 KEYS = ("ndcg@10", "recall@20")
@@ -63,6 +65,7 @@ def collapse(
     whole = Recipe.load(recipe, list(overrides))
     if whole.recommender["name"] != "llminit":
         raise OnomaError(f"{recipe} is no recipe of llminit", where="study collapse")
+    _check(whole, data, widths, beginnings)
     out = Path(out)
     rows: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
@@ -91,6 +94,24 @@ def collapse(
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "collapse.json")
     return result
+
+
+def _check(whole: Recipe, data: str, widths: Sequence[int], beginnings: Sequence[str]) -> None:
+    """Refuse bad settings and tables wider than the texts' vectors before anything is trained."""
+    raw = whole.model_dump(mode="json")
+    raw["data"]["path"] = data
+    for width in sorted(widths):
+        raw["recommender"]["width"] = width
+        recipe = Recipe.check(raw, whole.name)
+        model = build(recipe)
+    if set(beginnings) == {"random"}:
+        return
+    # The widest is the last; what begins that one begins all.
+    assert isinstance(model, LLMInit)
+    parts = cut(recipe, load_data(recipe))
+    # Kept on disk, where the runs find them.
+    content = encoding.cached(encoding.build(model.settings.encoder), parts)
+    model.first(content, parts.train_counts)
 
 
 def _row(width: int, name: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:

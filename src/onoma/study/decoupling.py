@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +23,47 @@ from onoma.recipe import Recipe
 from onoma.recommenders.ranking.clicks import ClickModule, ClickSettings, Pairs, auc
 from onoma.recommenders.ranking.dare import DAREModule, DARESettings, Tables
 from onoma.recommenders.ranking.din import DINModule
-from onoma.run import run
+from onoma.run import asked as questions
+from onoma.run import build, cut, load_data, run
 from onoma.study.planted import CATEGORIES, Planted, planted
 
-# As asked, a shared table with at least as many parameters is among the main ones.
-MAIN: dict[str, dict[str, Any]] = {
-    "decoupled": {"attention": 16},
-    "search of a quarter": {"attention": 4},
-    "shared": {"tables": "shared"},
-    "shared, twice as wide": {"tables": "shared", "width": 32},
-    "projected": {"tables": "projected"},
-}
-CONTROLS: dict[str, dict[str, Any]] = {
-    "search of a half": {"attention": 8},
-    "four tables": {"tables": "four", "attention": 16},
-    "without product": {"attention": 16, "product": False},
-    "own category": {"attention": 16, "search": "category"},
-    "din": {},
-}
 _TRAIN = TrainSettings(epochs=8, lr=0.01, weight_decay=0.01, valid_every=1, patience=9)
 _WIDTH, _LENGTH, _BATCH, _SLICE, _TOP, _CLUSTERS = 16, 20, 2048, 4096, 5, 10
 _TIMED = (512, 200, 25)  # pairs, items of their histories, rounds
+
+
+def main_arms(width: int) -> dict[str, dict[str, Any]]:
+    """Settings of the arms that are trained on the data set, too.
+
+    As asked, a shared table with at least as many parameters is among them.
+
+    Args:
+        width: of each field as it is read, a multiple of 4.
+    """
+    return {
+        "decoupled": {"tables": "decoupled", "attention": width},
+        "search of a quarter": {"tables": "decoupled", "attention": width // 4},
+        "shared": {"tables": "shared"},
+        "shared, twice as wide": {"tables": "shared", "width": 2 * width},
+        "projected": {"tables": "projected"},
+    }
+
+
+def _din(width: int) -> dict[str, Any]:
+    """DIN adds the fields up, so each has a wider table."""
+    return {"width": 2 * width}
+
+
+MAIN = main_arms(_WIDTH)
+CONTROLS: dict[str, dict[str, Any]] = {
+    "search of a half": {"attention": _WIDTH // 2},
+    "four tables": {"tables": "four", "attention": _WIDTH},
+    "without product": {"attention": _WIDTH, "product": False},
+    "own category": {"attention": _WIDTH, "search": "category"},
+    "din": _din(_WIDTH),
+}
+# Settings of dare that din, as any click ranker, does not have.
+_OWN = DARESettings.model_fields.keys() - ClickSettings.model_fields.keys()
 
 
 def decoupling(
@@ -62,11 +84,13 @@ def decoupling(
 
     Args:
         data: as for :func:`onoma.run.run`.
-        out: one run directory an arm, and ``decoupling.json``, go here.
+        out: one run directory an arm, ``planted`` (a file an arm and seed, read again where it
+            answers the same question), and ``decoupling.json`` go here.
         seeds: of clicks, weights and batches.
         pairs: planted, a tenth of them for validation and as many for the test.
         train: the schedule on planted clicks.
-        overrides: ``key=value`` words for the recipe ``dare`` on the data set.
+        overrides: ``key=value`` words for the recipe ``dare`` on the data set; ``din`` follows
+            those that it has, too, and the widths of all arms follow the recipe's.
         quiet: no progress bars.
         tell: called with a line after each arm.
 
@@ -80,12 +104,13 @@ def decoupling(
         ``acceptance``.
 
     Raises:
-        OnomaError: too few pairs or seeds.
+        OnomaError: too few pairs or seeds, bad data or settings, or a width without a quarter.
     """
     if pairs < 1000 or not seeds:
         raise OnomaError(f"{pairs} pairs, {len(seeds)} seeds", where="study decoupling",
                          fix="Use at least 1,000 pairs and one seed")  # fmt: skip
     out = Path(out)
+    recipes = _recipes(data, overrides, seeds[0])
     rows: dict[str, dict[str, Any]] = {}
     oracle: list[float] = []
     for seed in seeds:
@@ -94,7 +119,12 @@ def decoupling(
         parts = (asked.part(0, a), asked.part(a, b), asked.part(b, pairs))
         oracle.append(auc(parts[2].logits, parts[2].clicked))
         for arm, settings in (MAIN | CONTROLS if seed == seeds[0] else MAIN).items():
-            found = _planted_arm(arm, settings, parts, seed, train, quiet)
+            found = _kept(
+                out / "planted" / f"{_slug(arm)}-seed{seed}.json",
+                {"arm": arm, "settings": settings, "pairs": pairs, "seed": seed,
+                 "train": train.model_dump(mode="json")},
+                partial(_planted_arm, arm, settings, parts, seed, train, quiet),
+            )  # fmt: skip
             row = rows.setdefault(arm, {"arm": arm, "parameters": found.pop("parameters")})
             found.pop("parameters", None)
             for key, value in found.items():
@@ -102,13 +132,8 @@ def decoupling(
             tell(f"planted, seed {seed}, {arm}: AUC {found['auc']:.4f} of {oracle[-1]:.4f}")
     seconds = search_seconds(rows=_TIMED[0], length=_TIMED[1], rounds=_TIMED[2])
     real, about = [], {}
-    for arm, settings in {**MAIN, "din": CONTROLS["din"]}.items():
-        recipe = Recipe.load("din" if arm == "din" else "dare", list(overrides))
-        raw = recipe.model_dump(mode="json", exclude={"published", "system", "about"})
-        raw["recommender"] |= settings
-        name = arm.replace(",", "").replace(" ", "-")
-        raw |= {"name": f"dare-{name}", "seed": seeds[0]}
-        done = run(Recipe.check(raw, arm), data, out / name, quiet=quiet)
+    for arm, recipe in recipes.items():
+        done = run(recipe, data, out / _slug(arm), quiet=quiet)
         about = done.metrics["dataset"]
         clicks = done.metrics["clicks"]
         real.append({"arm": arm, "auc": clicks["test"]["auc"], "logloss": clicks["test"]["logloss"],
@@ -123,6 +148,54 @@ def decoupling(
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "decoupling.json")
     return result
+
+
+def _recipes(data: str, overrides: Sequence[str], seed: int) -> dict[str, Recipe]:
+    """What is run on the data set, arm by arm; what cannot be run stops before any training.
+
+    Raises:
+        OnomaError: bad data or settings, or a width without a quarter.
+    """
+    whole = Recipe.load("dare", list(overrides))
+    build(whole)
+    width = int(whole.recommender["width"])
+    if width % 4:
+        raise OnomaError(f"recommender.width: {width} has no quarter", where="study decoupling",
+                         fix="Use a multiple of 4")  # fmt: skip
+    mine = [word for word in overrides
+            if word.partition("=")[0] not in {f"recommender.{name}" for name in _OWN}]  # fmt: skip
+    recipes = {}
+    for arm, settings in {**main_arms(width), "din": _din(width)}.items():
+        recipe = Recipe.load("din", mine) if arm == "din" else whole
+        raw = recipe.model_dump(mode="json", exclude={"published", "system", "about"})
+        raw["recommender"] |= settings
+        raw |= {"name": f"dare-{_slug(arm)}", "seed": seed}
+        recipes[arm] = Recipe.check(raw, arm)
+        build(recipes[arm])
+    raw = whole.model_dump(mode="json")
+    raw["data"]["path"] = data
+    named = Recipe.check(raw, whole.name)
+    questions(named, cut(named, load_data(named)))
+    return recipes
+
+
+def _slug(arm: str) -> str:
+    """An arm as part of a path."""
+    return arm.replace(",", "").replace(" ", "-")
+
+
+def _kept(
+    path: Path, question: Mapping[str, Any], answer: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The answer that a file has for this question, or a new one, which the file then has."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file has none
+        there = json.loads(path.read_text("utf-8"))
+        if there["question"] == question:
+            return dict(there["answer"])
+    found = answer()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(json.dumps({"question": question, "answer": found}, indent=2) + "\n", path)
+    return found
 
 
 def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -234,7 +307,7 @@ def _planted_arm(
     torch.manual_seed(seed)
     module: ClickModule
     if arm == "din":
-        plain = ClickSettings(width=2 * _WIDTH, length=_LENGTH, dropout=0.0)
+        plain = ClickSettings(length=_LENGTH, dropout=0.0, **settings)
         module = DINModule(0, parts[0].kinds, plain)
     else:
         told = {"width": _WIDTH, "length": _LENGTH, "keep": _LENGTH, **settings}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onoma.dataset import Split
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
-from onoma.evaluation.significance import bootstrap_ci, compare
+from onoma.evaluation.significance import bootstrap_ci, compare, share
 from onoma.explanation import Attribution, build
 from onoma.explanation.explain import check_method, default_method
 from onoma.explanation.fidelity import LOWER, fidelity
@@ -23,6 +23,7 @@ from onoma.explanation.spinrec import SPINRec
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Recommender, Requests
 from onoma.run import Run, open_run, run
+from onoma.run import build as build_recommender
 
 LOG = " of log-probability"
 METHODS = (
@@ -31,6 +32,7 @@ METHODS = (
 )  # fmt: skip
 KEYS = ("del", "ins", "pos@10", "neg@10", "cdcg")
 RIVALS = ("path", "cosine", "random")
+BELOW = 0.05  # of the acceptance lines
 _ABOUT = {
     "del": "probability left as top items go, less is better",
     "ins": "probability reached as top items come, more is better",
@@ -71,10 +73,12 @@ def explanations(
 
     Returns:
         ``models``: by name, ``dataset``, ``users``, ``rows`` (one a method: ``figures`` with
-        mean, low and high, ``seconds``) and ``acceptance`` where SPINRec was among the methods.
+        mean, low and high, NaN where no score is positive; ``seconds``), best first, ``against``
+        (the paired tests of one ``method`` with its ``rivals``, of the figures both have) and
+        ``acceptance`` where SPINRec was among the methods.
 
     Raises:
-        OnomaError: an unknown method, or recipes without data.
+        OnomaError: an unknown method, recipes without data, or a run that cannot be opened.
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise OnomaError(
@@ -86,11 +90,13 @@ def explanations(
         raise OnomaError("the recipes have no data", where="study", fix="Give --data DIR or --run")
     out = Path(out)
     studied: dict[str, Run] = {}
-    for name in recipes:
-        recipe = Recipe.load(name, list(overrides))
+    asked = [Recipe.load(name, list(overrides)) for name in recipes]
+    for recipe in asked:
+        build_recommender(recipe)  # settings are checked before anything is fitted
+    opened = {str(path): _opened(path) for path in runs}
+    for recipe in asked:
         studied[recipe.name] = run(recipe, data, out / recipe.name, quiet=quiet)
-    for path in runs:
-        studied[str(path)] = open_run(path)
+    studied |= opened
     result: dict[str, Any] = {"seed": seed, "models": {}}
     for name, done in studied.items():
         result["models"][name] = _study(name, done, methods, users, seed, tell)
@@ -98,6 +104,13 @@ def explanations(
     write_text(json.dumps(result, indent=2) + "\n", out / "explanations.json")
     write_text(_page(result), out / "explanations.html")
     return result
+
+
+def _opened(path: str | Path) -> Run:
+    """A finished run whose data and weights are there."""
+    done = open_run(path)
+    _ = done.split, done.recommender  # kept by the run
+    return done
 
 
 def _build(name: str, split: Split, seed: int) -> Attribution:
@@ -132,7 +145,7 @@ def _study(
     answered = np.flatnonzero(targets >= 0)
     history, targets = cases.history.take(answered), targets[answered]
     figures: dict[str, dict[str, NDArray[np.float64]]] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
         attribution = _build(method, split, seed)
         if not _readable(model, attribution):
@@ -144,7 +157,8 @@ def _study(
         row = {key: _interval(figures[method][key], seed) for key in KEYS}
         rows.append({"method": method, "figures": row, "seconds": round(seconds, 2)})
         tell(f"{name}, {method}: " + ", ".join(f"{k} {row[k]['mean']:.4f}" for k in KEYS))
-    rows.sort(key=lambda row: row["figures"]["del"]["mean"])  # type: ignore[index]
+    first = _first(rows)
+    rows.sort(key=lambda row: row["figures"][first]["mean"])
     out: dict[str, Any] = {
         "dataset": done.metrics["dataset"],
         "recommender": model.name,
@@ -160,12 +174,21 @@ def _study(
         out["against"] = {
             "method": ours,
             "rivals": {
-                rival: {key: _paired(figures[rival][key], figures[ours][key]) for key in KEYS}
+                rival: _against(figures[rival], figures[ours])
                 for rival in RIVALS
                 if rival in figures and rival != ours
             },
         }
+    if "spinrec" in figures:
+        out["acceptance"] = acceptance(out["against"]["rivals"])
     return out
+
+
+def _first(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The figure that methods are put in order by: the first that is known, less is better."""
+    known = [key for key in ("del", "pos@10")
+             if all(np.isfinite(row["figures"][key]["mean"]) for row in rows)]  # fmt: skip
+    return known[0] if known else "del"
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> dict[str, float]:
@@ -176,12 +199,46 @@ def _interval(values: NDArray[np.float64], seed: int) -> dict[str, float]:
     return {"mean": float(known.mean()), "low": float(low), "high": float(high)}
 
 
-def _paired(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, float]:
-    both = np.isfinite(theirs) & np.isfinite(ours)
-    found = compare(theirs[both], ours[both], samples=2_000)
-    base = float(theirs[both].mean())
-    relative = found.difference / base if base else float("nan")
-    return {**found.as_dict(), "relative": relative}
+def _against(
+    theirs: Mapping[str, NDArray[np.float64]], ours: Mapping[str, NDArray[np.float64]]
+) -> dict[str, dict[str, Any]]:
+    """The paired tests of the figures that some user has of both."""
+    out = {}
+    for key in KEYS:
+        both = np.isfinite(theirs[key]) & np.isfinite(ours[key])
+        if both.any():
+            base = theirs[key][both]
+            found = compare(base, ours[key][both], samples=2_000)
+            out[key] = {**found.as_dict(), "relative": share(found.difference, base)}
+    return out
+
+
+def acceptance(rivals: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What S114 asks, beside what was measured; None where a rival or a figure is missing.
+
+    Args:
+        rivals: of ``against`` where the method is ``spinrec``.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def put(asked: str, rival: str, key: str, below: float | None = None) -> None:
+        found = rivals.get(rival, {}).get(key)
+        row: dict[str, Any] = {"system": "S114", "asked": asked, "measured": "", "holds": None}
+        if found is not None:
+            moved, relative = found["difference"], found["relative"]
+            row["measured"] = f"{moved:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
+            row["measured"] += "" if relative is None else f", {relative:+.1%}"
+            row["holds"] = bool(
+                moved >= 0 if below is None
+                else moved < 0 and relative is not None and relative <= -below
+            )  # fmt: skip
+        rows.append(row)
+
+    put(f"del of SPINRec at least {BELOW:.0%} below the path from zero", "path", "del", BELOW)
+    put(f"del at least {BELOW:.0%} below cosine similarity", "cosine", "del", BELOW)
+    put("neg@10 not worse than the path from zero", "path", "neg@10")
+    put("ins not worse than the path from zero", "path", "ins")
+    return rows
 
 
 def advice(about: Mapping[str, Any]) -> str:
@@ -192,17 +249,18 @@ def advice(about: Mapping[str, Any]) -> str:
     words = []
     for rival, found in rivals.items():
         better = [
-            key for key in KEYS
+            key for key in found
             if (found[key]["high"] < 0 if key.split("@")[0] in LOWER else found[key]["low"] > 0)
         ]  # fmt: skip
         worse = [
-            key for key in KEYS
+            key for key in found
             if (found[key]["low"] > 0 if key.split("@")[0] in LOWER else found[key]["high"] < 0)
         ]  # fmt: skip
-        said = f"{ours} against {rival}: del {found['del']['relative']:+.1%}"
-        said += f"; better in {', '.join(better)}" if better else ""
-        said += f"; worse in {', '.join(worse)}" if worse else ""
-        words.append(said)
+        left = found.get("del", {}).get("relative")
+        said = [] if left is None else [f"del {left:+.1%}"]
+        said += [f"better in {', '.join(better)}"] if better else []
+        said += [f"worse in {', '.join(worse)}"] if worse else []
+        words.append(f"{ours} against {rival}: {'; '.join(said) or 'neither is better'}")
     return ". ".join(words) + ("." if words else "")
 
 
@@ -211,16 +269,18 @@ def _page(result: Mapping[str, Any]) -> str:
 
     parts = []
     for name, about in result["models"].items():
-        rows = about["rows"]
+        rows, first = about["rows"], _first(about["rows"])
         dots = [
             Dot(row["method"], area["mean"], area["low"], area["high"],
                 ours=row["method"] == about["default"])
             for row in rows
-            for area in [row["figures"]["del"]]
+            for area in [row["figures"][first]]
+            if np.isfinite(area["mean"])
         ]  # fmt: skip
         lines = [
             [row["method"],
              *(f"{f['mean']:.4f} ({f['low']:.4f} to {f['high']:.4f})"
+               if np.isfinite(f["mean"]) else number(None)
                for f in (row["figures"][key] for key in KEYS)),
              number(row["seconds"], 1)]
             for row in rows
@@ -233,11 +293,17 @@ def _page(result: Mapping[str, Any]) -> str:
             + "; ".join(f"{key}: {words}" for key, words in _ABOUT.items())
             + "."
         )
+        asked = [
+            [f"{row['system']}: {row['asked']}", row["measured"],
+             {True: "yes", False: "no", None: "–"}[row["holds"]]]
+            for row in about.get("acceptance", [])
+        ]  # fmt: skip
         parts.append(
             section(
                 name,
-                f'<div class="pair">{dot_chart("del: less is better", dots)}</div>',
+                f'<div class="pair">{dot_chart(f"{first}: less is better", dots)}</div>',
                 table(["method", *KEYS, "s"], lines),
+                table(["", "measured", "holds"], asked),
                 note=f"{advice(about)} {note}",
             )
         )

@@ -91,17 +91,20 @@ def prompting(
         "skipped": {},
     }
 
-    def part(name: str, run: Callable[[], Any], why_not: str = "") -> None:
+    def part(
+        name: str, run: Callable[[], Any], why_not: str = "", asks: ModelSpec | None = None
+    ) -> None:
         if name not in parts:
             return
         if why_not:
             result["skipped"][name] = why_not
             tell(f"{name}: skipped, {why_not}")
             return
-        began, _ = time.monotonic(), spent(language).reset()
+        who = language if asks is None else language_model(asks)
+        began, _ = time.monotonic(), spent(who).reset()
         result[name] = run()
         result["cost"][name] = {
-            **_cost(language), "wall_seconds": round(time.monotonic() - began, 1)
+            **_cost(who), "wall_seconds": round(time.monotonic() - began, 1)
         }  # fmt: skip
         tell(f"{name}: {result['cost'][name]['wall_seconds']:.0f} s")
 
@@ -132,7 +135,8 @@ def prompting(
         part("order", lambda: probes.order(
             [arms["sequential"][-2]], drawn.targets, seed
         ))  # fmt: skip
-        part("again", lambda: probes.again(model, arms["free"][-2], cut))
+        part("again", lambda: probes.again(model, arms["free"][-2], cut),
+             asks=probes.unkept(model))  # fmt: skip
         part("ordering", lambda: lists.ordering(cut, classic))
         result["protocol"] = {
             "split": cut.protocol, "users": len(drawn), "minimum stars": LIKED,

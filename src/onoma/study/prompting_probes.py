@@ -42,6 +42,14 @@ def order(arms: Sequence[Arm], targets: Any, seed: int = 0) -> list[dict[str, An
     return out
 
 
+def unkept(model: ModelSpec) -> ModelSpec | None:
+    """The same language model without the answers that are kept on disk; None of a cassette."""
+    spec = {"model": model} if isinstance(model, str) else dict(model)
+    if str(spec.get("model", "")).startswith("cassette:"):
+        return None
+    return {key: value for key, value in spec.items() if key != "record"} | {"cache": False}
+
+
 def again(model: ModelSpec, arm: Arm, split: Split, cases: int = 5) -> dict[str, Any]:
     """Ask the free task twice at temperature 0, without the answers that are kept on disk.
 
@@ -50,10 +58,9 @@ def again(model: ModelSpec, arm: Arm, split: Split, cases: int = 5) -> dict[str,
     Returns:
         ``cases``, and how alike the two lists of each are.
     """
-    spec = {"model": model} if isinstance(model, str) else dict(model)
-    if str(spec.get("model", "")).startswith("cassette:"):
+    spec = unkept(model)
+    if spec is None:
         return {"skipped": "a cassette repeats itself"}
-    spec = {key: value for key, value in spec.items() if key != "record"} | {"cache": False}
     by = arm.model
     assert isinstance(by, Titles)
     few = arm.requests.slice(0, min(cases, len(arm.requests)))
