@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
 from asking import Serve, ids
 from fastapi.testclient import TestClient
+
+from onoma.serving.view import View
 
 NEW = {
     "item_id": "new/1 ☕",
@@ -171,6 +174,60 @@ def test_what_is_said_of_an_item_adds_up_and_a_restart_agrees(serve: Serve, tmp_
     assert np.array_equal(live.space.vectors, restarted.space.vectors)
     moved = (live.space.vectors[: len(before)] != before).any(axis=1)
     assert np.flatnonzero(moved).tolist() == live.catalogue.codes(["260"]).tolist()
+
+
+@pytest.mark.parametrize("run", ["tiny", "markov"])
+def test_what_does_not_place_a_new_item_leaves_the_model_alone(run: str, serve: Serve) -> None:
+    client = serve(run)
+    client.put("/v1/items", json={"items": [NEW, {"item_id": "n2", "title": "Heat of Tomorrow"}]})
+    before = client.app.state.service.view
+    changed = {"item_id": NEW["item_id"], "attributes": {"price": 5, "year": 2032}}
+    client.put("/v1/items", json={"items": [changed]})
+    after = client.app.state.service.view
+    assert after.model is before.model and after.answers is before.answers
+    assert after.space is before.space
+    asked = {"history": ["1"], "filter": "price < 6 and year = 2032"}
+    assert ids(client.post("/v1/recommend", json=asked)) == [NEW["item_id"]]
+    client.put("/v1/items", json={"items": [{"item_id": "n2", "title": "Toys of Tomorrow"}]})
+    moved = client.app.state.service.view.space.vectors
+    assert np.flatnonzero((moved != after.space.vectors).any(axis=1)).tolist() == [len(moved) - 1]
+
+
+def same(one: View, two: View) -> None:
+    """Both would answer alike."""
+    assert one.catalogue.ids == two.catalogue.ids
+    assert one.catalogue.titles == two.catalogue.titles
+    assert one.catalogue.gone.tolist() == two.catalogue.gone.tolist()
+    columns = one.catalogue.table.columns
+    assert set(columns) == set(two.catalogue.table.columns)
+    assert one.catalogue.table.equals(two.catalogue.table.select(columns))
+    assert np.array_equal(one.space.vectors, two.space.vectors)
+    assert np.array_equal(one.names, two.names)
+
+
+@pytest.mark.parametrize(("run", "seed"), [("tiny", 0), ("tiny", 1), ("markov", 2)])
+def test_whatever_is_told_a_restart_agrees(run: str, seed: int, serve: Serve, tmp_path) -> None:
+    store, draw = str(tmp_path / "any.db"), np.random.default_rng(seed)
+    client, other = serve(run, store=store), serve(run, store=store).app.state.service
+    service = client.app.state.service
+    loaded = service.view
+    said = [
+        {"title": "Toy Story"}, {"title": "Heat"}, {"attributes": {"categories": ["War"]}},
+        {"attributes": {"price": 5}}, {"attributes": {"price": "dear"}},
+    ]  # fmt: skip
+    for _ in range(12):
+        item = str(draw.choice(["a", "b", "c", "260"]))
+        if draw.random() < 0.3:
+            client.delete("/v1/items", params={"item_id": item})
+        else:
+            row = {"item_id": item, **said[draw.integers(len(said))]}
+            client.put("/v1/items", json={"items": [row]})
+        same(service.view, loaded.changed(service.store.records("items")))
+        if draw.random() < 0.3:
+            other.follow()
+    other.follow()
+    same(service.view, other.view)
+    same(service.view, serve(run, store=store).app.state.service.view)
 
 
 def test_a_new_item_scores_as_what_it_is_like_when_that_changes(serve: Serve, tmp_path) -> None:

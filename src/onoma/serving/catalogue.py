@@ -12,6 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from onoma.dataset import Dataset
+from onoma.serving.store import Record
+
+SINCE = "since"  # in the data of an item that was told of again: the number of its first change
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,22 @@ class Catalogue:
         )
 
     def updated(self, rows: pl.DataFrame) -> Catalogue:
-        """With other titles and columns for items that it has."""
-        table = self.table
+        """With other titles and columns for items that it has.
+
+        Unknown values leave what the data says; of a new item, the rows say all there is.
+        """
+        table, titles = self.table, list(self.titles)
         extra = [c for c in rows.columns if c not in table.columns]
         table = table.with_columns(pl.lit(None, dtype=rows.schema[c]).alias(c) for c in extra)
-        table = table.update(rows, on="item_id", how="left", include_nulls=False)
-        titles = list(self.titles)
+        new = self.codes(rows["item_id"]) >= self.base
+        for late in (False, True):
+            part = rows.filter(new == late)
+            if part.height:
+                table = table.update(part, on="item_id", how="left", include_nulls=late)
         for name, title in zip(rows["item_id"], rows["title"], strict=True):
-            if title is not None:
-                titles[self.code[name]] = title
+            code = self.code[name]
+            if title is not None or code >= self.base:
+                titles[code] = title
         return replace(self, table=table, titles=titles)
 
     def marked(self, codes: NDArray[np.int32], gone: bool) -> Catalogue:
@@ -121,6 +131,11 @@ class Catalogue:
         mask = self.gone.copy()
         mask[codes] = gone
         return replace(self, gone=mask)
+
+
+def since(record: Record) -> int:
+    """The number of the first change that told of an item, in whose order new items stand."""
+    return int(record.data.get(SINCE, record.seq))
 
 
 def _text(value: Any) -> str:

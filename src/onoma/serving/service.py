@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onoma.serving.batcher import Batcher
+from onoma.serving.catalogue import SINCE, since
 from onoma.serving.engine import Engine, Query
 from onoma.serving.keys import Keyring
 from onoma.serving.live import Live
@@ -105,7 +107,7 @@ class Service:
             items = self._new("items")
             if items:
                 view = self.view
-                if view.moves(items) and view.origin is not None:
+                if view.origin is not None and view.moves(items):
                     view, items = view.origin, self.store.records("items")
                 self.engine.view = view.changed(items)
             catalogue = self.view.catalogue
@@ -114,8 +116,11 @@ class Service:
 
     def put(self, table: str, records: list[Record]) -> None:
         """Keep records, and take them before the call returns."""
-        self.store.put(table, records)
-        self.follow()
+        with self._following:
+            if table == "items":
+                records = self._in_place(records)
+            self.store.put(table, records)
+            self.follow()
 
     def erase(self, user_ids: list[str]) -> int:
         """Delete the events of users and never read their past again."""
@@ -190,6 +195,13 @@ class Service:
         fresh = fresh.changed(self.store.records("items"))
         self.engine.view = fresh
         self.metrics.swaps.inc()
+
+    def _in_place(self, records: list[Record]) -> list[Record]:
+        """Items with the number of their first change, which the store replaces by the last."""
+        had = {r.id: since(r) for r in self.store.get("items", [r.id for r in records])}
+        return [
+            replace(r, data={**r.data, SINCE: had[r.id]}) if r.id in had else r for r in records
+        ]
 
     def _new(self, table: str) -> list[Record]:
         records = self.store.records(table, self._seen[table])

@@ -121,6 +121,7 @@ def _put(service: Service, rows: list[ItemIn]) -> int:
     for item in rows:
         before = told.get(item.item_id, {})
         told[item.item_id] = {
+            **before,
             "title": before.get("title") if item.title is None else item.title,
             "attributes": {**before.get("attributes", {}), **item.attributes},
         }

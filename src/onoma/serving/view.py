@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from onoma.dataset import Dataset, Ragged
 from onoma.dataset.split import ordered
+from onoma.encoding.text import FIELDS
 from onoma.errors import OnomaError
 from onoma.recommenders import Recommender
 from onoma.recommenders.baselines.popular import MostPopular
 from onoma.recommenders.neighbours import LikeNeighbours
 from onoma.run import open_run
-from onoma.serving.catalogue import Catalogue
+from onoma.serving.catalogue import Catalogue, since
 from onoma.serving.filters import Node, mask
 from onoma.serving.space import Space
 from onoma.serving.store import Record
@@ -52,6 +54,7 @@ class View:
         past_user: user ids to rows of ``past``, which are user codes of the model.
         through: events of the store up to this number are in the data already.
         origin: this view as it was loaded, where the catalogue has changed since.
+        order: of new items, the numbers of the changes that first told of them.
     """
 
     name: str
@@ -68,6 +71,7 @@ class View:
     past_user: dict[str, int]
     through: int
     origin: View | None = field(default=None, repr=False)
+    order: dict[str, int] = field(default_factory=dict, repr=False)
     _masks: dict[Node, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -161,33 +165,52 @@ class View:
             known = self._masks[node] = mask(node, self.catalogue.table)
         return known
 
-    def moves(self, records: list[Record]) -> bool:
-        """Whether something else is said of items that came after training.
+    @cached_property
+    def placing(self) -> frozenset[str]:
+        """Columns that may decide where a new item stands: in texts, or named by the settings."""
+        settings = getattr(self.model, "settings", None)
+        named = _words(settings.model_dump()) if isinstance(settings, BaseModel) else ()
+        return frozenset({*FIELDS, *getattr(self.space.encoder, "fields", ()), *named})
 
-        The names of new items depend on each other, so that :attr:`origin` must take all of them
-        again.
+    def moves(self, records: list[Record]) -> bool:
+        """Whether :attr:`origin` must take all items again: this view cannot take these alone.
+
+        The names of new items depend on each other, and on their order; a column that the data
+        lacks has the type of all that was said.
         """
-        catalogue = self.catalogue
-        return any(
-            not record.gone and catalogue.code.get(record.id, -1) >= catalogue.base
-            for record in records
-        )
+        if self.origin is None:
+            return False
+        catalogue, base = self.catalogue, self.origin.catalogue
+        rows = base.rows([_row(record) for record in records])
+        if any(
+            kind != catalogue.table.schema.get(name, kind)
+            for name, kind in rows.schema.items()
+            if name not in base.table.columns
+        ):
+            return True
+        again = [record for record in records if record.id in self.order]
+        if not again:
+            return False
+        if any(self.order[record.id] != since(record) for record in again):
+            return True
+        rows = catalogue.rows([_row(record) for record in again])
+        read = [name for name in rows.columns if name in self.placing]
+        if not set(read) <= set(catalogue.table.columns):
+            return True
+        before = catalogue.table[catalogue.codes(rows["item_id"])]
+        return not rows.select(read).equals(before.select(read))
 
     def changed(self, records: list[Record]) -> View:
         """With the items that were put or withdrawn; see :meth:`moves`."""
         if not records:
             return self
-        latest = {record.id: record for record in records}
-        put = [
-            {"item_id": record.id, **record.data}
-            for record in latest.values()
-            if not record.gone or record.id not in self.catalogue.code
-        ]
-        fresh = [row for row in put if row["item_id"] not in self.catalogue.code]
-        known = [row for row in put if row["item_id"] in self.catalogue.code]
+        latest = {record.id: record for record in sorted(records, key=since)}
+        order = {name: since(r) for name, r in latest.items() if name not in self.catalogue.code}
+        fresh = [_row(latest[name]) for name in order]
+        known = [_row(record) for name, record in latest.items() if name not in order]
         # Without what this state has worked out, which can be large.
         origin = self.origin or replace(self, texts=Texts(self.catalogue.table), _masks={})
-        view = replace(self, origin=origin)
+        view = replace(self, origin=origin, order={**self.order, **order})
         if known:
             view = view._updated(view.catalogue.rows(known))
         if fresh:
@@ -202,6 +225,7 @@ class View:
         assert self.origin is not None
         catalogue = self.catalogue.updated(rows)
         codes = catalogue.codes(rows["item_id"])
+        codes = codes[codes < catalogue.base]  # a new item that moves is taken by the origin
         placed = self.origin.space.placed(codes, catalogue.table[codes])
         space, answers = self.space, self.answers
         if (placed != space.vectors[codes]).any():
@@ -267,6 +291,19 @@ class View:
         }
 
 
+def _row(record: Record) -> dict[str, Any]:
+    return {"item_id": record.id, **record.data}
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All strings in a JSON value but the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _words(part)
+
+
 def history_of(dataset: Dataset) -> tuple[Ragged, Ragged]:
     """All of a log by users: int32 item codes, oldest first, and int64 times, -1 where unknown."""
     log = ordered(dataset, "file", 0)
@@ -285,4 +322,5 @@ def read_through(run: Path, store: str | None) -> int:
     if not (run / REFRESH).is_file():
         return 0
     about = json.loads((run / REFRESH).read_text("utf-8"))
-    return int(about["through"]) if about.get("store", "") == store else 0
+    # Runs that do not say which store they have read are taken to have read this one.
+    return int(about["through"]) if about.get("store", store) == store else 0
