@@ -245,6 +245,8 @@ def test_new_items_are_spelled(fitted, reviewed):
     model = p5(encoder={"name": "tfidf", "dim": 8, "min_df": 1}).fit(reviewed)
     more = model.extend(catalogue, new)
     assert more.score(Requests.of(reviewed.test)).shape[1] == catalogue.height + 2
+    apart = model.extend(catalogue, new[:1]).extend(catalogue, new[1:])
+    assert apart.titles == more.titles == [*model.titles, "paint number 7", "new-2"]
     assert model.score(Requests.of(reviewed.test)).shape[1] == catalogue.height
 
 

@@ -171,3 +171,16 @@ def test_more_new_items_than_the_catalogue_holds(small_split):
     assert scores.shape == (1, len(catalogue) * 3)
     more.forget()  # made anew of the parameters
     assert torch.allclose(more.score(asked), scores, atol=1e-4)
+
+
+def test_new_items_are_the_same_one_by_one_and_together(small_split):
+    words = {"name": "tfidf", "dim": 8, "min_df": 1}
+    index = {"method": "rqkmeans", "levels": 2, "size": 16, "encoder": words}
+    settings = {"width": 16, "heads": 2, "depth_width": 16, "train": {**QUICK, "epochs": 1}}
+    model = Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
+    catalogue = small_split.dataset.items
+    news = catalogue.head(2).with_columns(item_id=pl.Series(["new", "newer"]))
+    together = model.extend(catalogue, news)
+    apart = model.extend(catalogue, news.head(1)).extend(catalogue, news.tail(1))
+    asked = Requests(Ragged.from_rows([[0, 1], [len(catalogue), len(catalogue) + 1]]))
+    torch.testing.assert_close(apart.score(asked), together.score(asked))

@@ -252,11 +252,12 @@ class Flagship(NamedRecommender):
     ) -> Self:
         """Content as the encoder makes it; the id vector is that of the nearest items' mean."""
         module = self.module
-        known = module.content[:-1]
+        known, base = module.content[:-1], catalogue.height
         new = self._encode_new(self.settings.encoder, catalogue, items, known.shape[1])
         content = torch.from_numpy(new).to(known)
-        nearest = _nearest(content, known)
-        ids = _like(nearest, module.ids[:-1])
+        # Earlier new items learnt nothing, so that the order in which they come does not count.
+        nearest = _nearest(content, known[:base])
+        ids = _like(nearest, module.ids[:base])
         with autocast(content.device.type):
             projected = module.project(content)
         more = self._grown(

@@ -170,8 +170,10 @@ class TextRecommender(NamesItems):
         corpus = self.corpus(split, "train")
         return [*asked, *item_texts(split.dataset.items), *corpus.headlines, *corpus.reviews]
 
-    def _ready(self, items: pl.DataFrame) -> None:
-        self.titles = items.select(pl.coalesce("title", "item_id"))["title"].to_list()
+    def _ready(self, items: pl.DataFrame, before: Sequence[str] = ()) -> None:
+        """With the titles of items, after those that are known before."""
+        titles = items.select(pl.coalesce("title", "item_id"))["title"].to_list()
+        self.titles = [*before, *titles]
         self.writer = Writer(self.vocabulary, self.spelling, self.settings.longest)
 
     def _task(self, split: Split) -> Task:
@@ -396,7 +398,7 @@ class TextRecommender(NamesItems):
         index = self.index.extended(codes)
         more.spelling = Spelling.of(index, self.vocabulary, self.settings.form)
         _ = more.spelling.trie
-        more._ready(pl.concat([catalogue, items], how="diagonal_relaxed"))
+        more._ready(items, self.titles)
         return more
 
     def save(self, folder: str | Path) -> None:
