@@ -181,16 +181,17 @@ def test_the_control_keeps_every_degree_and_forgets_who_meets_whom(small_split: 
     assert np.array_equal(rewired(star, 0).toarray(), star.toarray())  # the only graph there is
 
 
-def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
-    data, group = planted()
+def with_a_stranger() -> tuple[Dataset, int]:
+    """The planted data with one more item that nobody took, and its code."""
+    data, _ = planted()
     catalogue = pl.concat([data.items.select("item_id"), pl.DataFrame({"item_id": ["new"]})])
-    log = data.interactions.select(
-        user_id=pl.col("user").cast(str),
-        item_id=pl.Series(data.item_ids[data.interactions["item"].to_numpy()].astype(str)),
-        timestamp="timestamp",
-    )
+    log = data.with_ids(data.interactions)
     wider = Dataset.construct(log, catalogue, name="wider")
-    at = int(wider.item_codes(["new"])[0])
+    return wider, int(wider.item_codes(["new"])[0])
+
+
+def test_items_without_company_get_a_branch_or_the_nearest_leaf() -> None:
+    wider, at = with_a_stranger()
     parts = split(wider)
     alone = build("collaborative", clusters=4, leaf=40).build(parts)
     assert (alone.codes[:, 0] == alone.codes[at, 0]).sum() == 1
@@ -214,15 +215,7 @@ def test_items_that_a_long_history_holds_early_are_no_strangers() -> None:
 
 
 def test_items_without_company_and_without_a_vector_get_the_branch() -> None:
-    data, _ = planted()
-    catalogue = pl.concat([data.items.select("item_id"), pl.DataFrame({"item_id": ["new"]})])
-    log = data.interactions.select(
-        user_id=pl.col("user").cast(str),
-        item_id=pl.Series(data.item_ids[data.interactions["item"].to_numpy()].astype(str)),
-        timestamp="timestamp",
-    )
-    wider = Dataset.construct(log, catalogue, name="wider")
-    at = int(wider.item_codes(["new"])[0])
+    wider, at = with_a_stranger()
     told = vectors(wider.n_items)
     told[at] = 0
     index = build("collaborative", clusters=4, leaf=40).build(split(wider), told)

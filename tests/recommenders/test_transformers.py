@@ -158,12 +158,17 @@ def test_names_of_both_views_take_new_items(small_split):
         assert np.isin([len(catalogue), len(catalogue) + 1], items).all()
 
 
-def test_more_new_items_than_the_catalogue_holds(small_split):
+@pytest.fixture(scope="module")
+def growing(small_split):
+    """A flagship whose names and vectors are of words."""
     words = {"name": "tfidf", "dim": 8, "min_df": 1}
     index = {"method": "rqkmeans", "levels": 2, "size": 16, "encoder": words}
     settings = {"width": 16, "heads": 2, "depth_width": 16, "train": {**QUICK, "epochs": 1}}
-    model = Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
-    catalogue = small_split.dataset.items
+    return Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
+
+
+def test_more_new_items_than_the_catalogue_holds(growing, small_split):
+    model, catalogue = growing, small_split.dataset.items
     news = pl.concat([catalogue.with_columns(pl.col("item_id") + end) for end in ("+", "++")])
     more = model.extend(catalogue, news)
     asked = Requests(Ragged.from_rows([[0, len(catalogue) * 3 - 1]]))
@@ -173,12 +178,8 @@ def test_more_new_items_than_the_catalogue_holds(small_split):
     assert torch.allclose(more.score(asked), scores, atol=1e-4)
 
 
-def test_new_items_are_the_same_one_by_one_and_together(small_split):
-    words = {"name": "tfidf", "dim": 8, "min_df": 1}
-    index = {"method": "rqkmeans", "levels": 2, "size": 16, "encoder": words}
-    settings = {"width": 16, "heads": 2, "depth_width": 16, "train": {**QUICK, "epochs": 1}}
-    model = Flagship(**settings, quiet=True, encoder=words, index=index).fit(small_split)
-    catalogue = small_split.dataset.items
+def test_new_items_are_the_same_one_by_one_and_together(growing, small_split):
+    model, catalogue = growing, small_split.dataset.items
     news = catalogue.head(2).with_columns(item_id=pl.Series(["new", "newer"]))
     together = model.extend(catalogue, news)
     apart = model.extend(catalogue, news.head(1)).extend(catalogue, news.tail(1))
