@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +205,7 @@ def run(
     folder = Path(out) if out else run_folder(recipe, dataset)
     if not fresh and _finished(folder, recipe, dataset):
         return Run(folder, recipe)
+    from onoma.beside import beside, other, placed
     from onoma.judging import measure_likes
     from onoma.measuring import measure, write_examples
 
@@ -213,7 +213,7 @@ def run(
     parts = cut(recipe, dataset)
     questions = None if parts.test.labels is not None else asked(recipe, parts)
     for name in recipe.evaluate.beside:  # what cannot be measured stops before training
-        theirs, place = _beside(folder, recipe, parts, name)
+        theirs, place = placed(folder, recipe, parts, name)
         _check(place, theirs)
     if fresh:
         _clear(folder)
@@ -345,69 +345,6 @@ def evaluation(
         mode=mode or (about.modes or model.modes)[0],
         candidates=lists,
     )  # fmt: skip
-
-
-def beside(
-    folder: Path,
-    recipe: Recipe,
-    parts: Split,
-    tested: Evaluation,
-    lists: NDArray[np.int32] | None,
-) -> dict[str, Any]:
-    """The figures of other recipes on the same cases, each with the paired test against ours."""
-    from onoma.evaluation.evaluate import evaluate
-    from onoma.evaluation.significance import compare
-
-    out: dict[str, Any] = {}
-    for name in recipe.evaluate.beside:
-        done = other(folder, recipe, parts, name)
-        found = evaluate(
-            done.recommender, tested.cases, parts, ks=tested.ks, mask_seen=tested.mask_seen,
-            candidates=lists,
-        )  # fmt: skip
-        key = f"ndcg@{max((k for k in tested.ks if k <= 10), default=tested.ks[0])}"
-        paired = compare(found.metrics[key], tested.metrics[key]).as_dict()
-        out[name] = {**found.summary(), "paired": {"metric": key, **paired}}
-    return out
-
-
-def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
-    """The run of another recipe on a recipe's data, split and questions.
-
-    It is an ordinary run next to this one's folder, made when it is not there yet or the data has
-    changed.
-    """
-    theirs, place = _beside(folder, recipe, parts, name)
-    about = Run(place, theirs).metrics["dataset"] if (place / "metrics.json").is_file() else {}
-    return run(theirs, None, place, fresh=not parts.dataset.same(about), quiet=True)
-
-
-def _beside(folder: Path, recipe: Recipe, parts: Split, name: str) -> tuple[Recipe, Path]:
-    """Another recipe as it runs beside this one, and where.
-
-    One of the same recommender depends on this recipe, so its folder says on which.
-    """
-    raw = Recipe.load(name).model_dump(mode="json")
-    raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
-    mark = ""
-    if raw["recommender"]["name"] == recipe.recommender["name"]:
-        raw["recommender"] = _over(recipe.recommender, raw["recommender"])
-        text = json.dumps(raw["recommender"], sort_keys=True, default=str)
-        mark = "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
-    raw["evaluate"]["query"] = recipe.evaluate.query
-    if parts.test.labels is not None:
-        raw["evaluate"]["cases"] = recipe.evaluate.cases
-    theirs = Recipe.check(raw, name)
-    return theirs, folder.parent / f"{run_folder(theirs, parts.dataset).name}{mark}"
-
-
-def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Our settings with theirs in the place of equal names, at any depth."""
-    out = {**ours}
-    for key, value in theirs.items():
-        both = isinstance(value, Mapping) and isinstance(ours.get(key), Mapping)
-        out[key] = _over(ours[key], value) if both else value
-    return out
 
 
 def known(recipe: Recipe, dataset: Dataset, user: int) -> Requests:
