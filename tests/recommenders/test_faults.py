@@ -40,7 +40,7 @@ SETTINGS = {
 
 def asked_of(url, name):
     model = {
-        "model": f"{url}#little", "cache": False, "timeout": 0.3, "deadline": 0.6, "retries": 0,
+        "model": f"{url}#little", "cache": False, "timeout": 1.5, "deadline": 3.0, "retries": 0,
         "concurrency": 16,
     }  # fmt: skip
     return recommender(name).create({"model": model, **SETTINGS[name]})
@@ -67,10 +67,7 @@ def test_half_the_answers_are_faults(name, small_split):
     requests = Requests.of(small_split.test)
     with FaultyServer(kind_of) as server:
         model = asked_of(server.url, name).fit(small_split)
-        # A server is known by its first answer, which comes too late where others keep the CPU.
-        while not model.answers["asked"] or model.answers["rejected: timeout"]:
-            model.answers.clear()
-            model.recommend(requests.slice(0, 1), 10)
+        model.recommend(requests.slice(0, 1), 10)  # the first answer tells what a server is able to
         model.answers.clear()
         server.asked.clear()
         spoiled = True
@@ -78,8 +75,7 @@ def test_half_the_answers_are_faults(name, small_split):
         again = [kind for _, kind in server.asked]
         model.language.close()
     faults = sum(kind != WELL for kind in again)
-    # Questions whose time is up before they are sent never arrive.
-    assert faults >= len(again) // 2 > 0
+    assert faults >= len(requests) // 2
     n_items = small_split.dataset.n_items
     for row, items in enumerate(ranking.items):
         assert ((items >= 0) & (items < n_items)).all() and len(set(items.tolist())) == len(items)
