@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onoma.errors import OnomaError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _LARGEST = 1_000_000  # bytes of a recipe file; anything larger is not one
+_APART: Any = {"data": {"path"}, "seed": True, "about": True, "system": True, "published": True}
 
 
 class _Section(BaseModel):
@@ -169,9 +173,34 @@ class Recipe(_Section):
             recipe = recipe.model_copy(update={"recommender": whole})
         return recipe
 
+    def changed(self) -> dict[str, Any]:
+        """Settings other than the packaged recipe's of this name, by dotted key.
+
+        The data's path and the seed aside; empty where none of this name is packaged.
+        """
+        if self.name not in packaged():
+            return {}
+        ours, theirs = (
+            dict(_flat(one.model_dump(mode="json", exclude=_APART)))
+            for one in (self, Recipe.load(self.name))
+        )
+        return {
+            key: ours.get(key) for key in sorted({*ours, *theirs})
+            if key not in ours or key not in theirs or ours[key] != theirs[key]
+        }  # fmt: skip
+
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _flat(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its dotted key."""
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def _stage(stage: Any, where: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from onoma.evaluation.evaluate import Evaluation
 
 FORMAT = 1
+_TOLD = 80  # characters of changed settings in a folder's name
 
 
 def load_data(recipe: Recipe) -> Dataset:
@@ -163,9 +166,20 @@ def build(recipe: Recipe, folder: Path | None = None, quiet: bool = False) -> Re
 
 
 def run_folder(recipe: Recipe, dataset: Dataset) -> Path:
-    """``runs/<recipe>-<dataset>[-seedN]``."""
-    suffix = f"-seed{recipe.seed}" if recipe.seed else ""
+    """``runs/<recipe>-<dataset>[-<changed settings>][-seedN]``; long ones by their digest."""
+    changed = {key.removeprefix("recommender."): value for key, value in recipe.changed().items()}
+    told = ",".join(f"{key}={_short(value)}" for key, value in changed.items())
+    if len(told) > _TOLD:
+        text = json.dumps(changed, sort_keys=True)
+        told = hashlib.sha256(text.encode()).hexdigest()[:8]
+    suffix = f"-{told}" * bool(told) + f"-seed{recipe.seed}" * bool(recipe.seed)
     return Path("runs") / f"{recipe.name}-{dataset.name}{suffix}"
+
+
+def _short(value: Any) -> str:
+    """A setting's value as a part of a folder's name; of a path its last part."""
+    text = json.dumps(value) if not isinstance(value, str) else Path(value).name
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_") or "none"
 
 
 def run(

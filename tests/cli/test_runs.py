@@ -20,6 +20,23 @@ def test_run_prints_figures_and_leaves_a_report(onoma, data: Path, tmp_path: Pat
     assert "other settings" in err
 
 
+def test_arms_of_an_experiment_lie_side_by_side(
+    onoma, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def folders(*words: str) -> set[str]:
+        code, _, err = onoma("run", "markov", *words, "--data", data, "--quiet")
+        assert code == 0, err
+        return {path.name.removeprefix(f"markov-{data.name}") for path in Path("runs").iterdir()}
+
+    plain = folders()
+    assert plain == {""}
+    arms = folders("evaluate.ks=[5, 10]", "seed=1") | folders(f"evaluate.ks={list(range(1, 60))}")
+    assert arms > {"", "-evaluate.ks=5_10-seed1"} and len(arms) == 3  # long lists by their digest
+    assert folders("seed=1", "evaluate.ks=[5,10]") == arms  # the same settings, the same run
+
+
 def test_evaluate_repeats_the_figures_of_the_run(as_json, onoma, runs: dict[str, Path]) -> None:
     known = open_run(runs["markov"]).metrics
     assert as_json("evaluate", runs["markov"])["ndcg@10"] == pytest.approx(known["test"]["ndcg@10"])

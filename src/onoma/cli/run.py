@@ -23,7 +23,7 @@ def run(
         str | None, typer.Option(help="Folder or file of the data, or packaged:movielens.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run directory (default runs/RECIPE-DATASET).")
+        Path | None, typer.Option(help="Run directory (default runs/RECIPE-DATASET-OVERRIDES).")
     ] = None,
     fresh: Annotated[
         bool,
