@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -25,8 +28,23 @@ class Noise:
 
     def bytes(self, shape: torch.Size) -> Tensor:
         """uint8 tensor of uniform bytes."""
-        raw = bytearray(self._stream.bytes(shape.numel()))
-        return torch.frombuffer(raw, dtype=torch.uint8).view(shape)
+        return torch.from_numpy(self._bytes(shape.numel())).view(shape)
+
+    def kept(self, shape: torch.Size, cut: int, dtype: torch.dtype) -> Tensor:
+        """Integers as wide as ``dtype``: 0 with probability cut / 256, else -1, all bits one.
+
+        An "and" with a float's bits cuts it or leaves it, in a fifth of the time of a product or a
+        masked fill.
+        """
+        bits = torch.finfo(dtype).bits
+        kept = np.subtract(cut - 1, self._bytes(shape.numel()), dtype=f"i{bits // 8}")
+        kept >>= bits - 1
+        return torch.from_numpy(kept).view(shape)
+
+    def _bytes(self, n: int) -> NDArray[np.uint8]:
+        """What ``Generator.bytes`` gives, without its three copies."""
+        words = self._stream.integers(0, 1 << 32, size=-(-n // 4), dtype=np.uint32)
+        return words.view(np.uint8)[:n]
 
     def uniform(self, n: int) -> Tensor:
         """float32[n] in [0, 1)."""
@@ -64,5 +82,18 @@ class Dropout(nn.Module):
             return x
         if x.is_cuda:
             return nn.functional.dropout(x, self.cut / 256)
-        kept = (self.noise.bytes(x.shape) >= self.cut).to(x.dtype)
-        return x * kept.mul_(256 / (256 - self.cut))
+        kept = self.noise.kept(x.shape, self.cut, x.dtype)
+        return x * kept.bitwise_and_(_bits(256 / (256 - self.cut), x.dtype)).view(x.dtype)
+
+
+@cache
+def _bits(value: float, dtype: torch.dtype) -> int:
+    """A float's bits as an integer."""
+    return int(torch.tensor(value, dtype=dtype).view(whole(dtype)))
+
+
+@cache
+def whole(dtype: torch.dtype) -> torch.dtype:
+    """The integers as wide as a float."""
+    found: torch.dtype = getattr(torch, f"int{torch.finfo(dtype).bits}")
+    return found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onoma.neural.device import compute_dtype
-from onoma.neural.noise import Dropout, Noise
+from onoma.neural.noise import Dropout, Noise, whole
 
 _BUCKETS, _FAR = 32, 128  # as published
 
@@ -64,6 +64,24 @@ class RelativeBias(nn.Module):
         return self.weight[base + torch.where(apart < near, apart, far)].permute(2, 0, 1)
 
 
+class _Heads(torch.autograd.Function):
+    """Parts of one product, each with its heads apart; back in one pass over one table."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+        b, length, width = x.shape
+        ctx.shape = (b, length, parts, heads, width // (parts * heads))
+        apart = x.view(ctx.shape).permute(2, 0, 3, 1, 4)
+        return tuple(part.contiguous() for part in apart)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        made = grads[0].new_empty(ctx.shape)
+        for place, grad in zip(made.permute(2, 0, 3, 1, 4), grads, strict=True):
+            place.copy_(grad)
+        return made.flatten(2), None, None
+
+
 class Attention(nn.Module):
     """Queries of one sequence, keys and values of the same or another."""
 
@@ -77,15 +95,14 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, width, bias=False)
         nn.init.normal_(self.out.weight, std=inner**-0.5)
 
-    def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """float[parts, b, heads, l, head_width] of float[b, l, width].
+    def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        """Parts float[b, heads, l, head_width] of float[b, l, width].
 
         The parts are 0 queries, 1 keys, 2 values, from ``first`` to before ``last``.
         """
-        b, length, _ = x.shape
-        parts = F.linear(x, self.qkv[first * self.inner : last * self.inner])
-        parts = parts.view(b, length, last - first, self.heads, -1)
-        return parts.permute(2, 0, 3, 1, 4).contiguous()
+        made = F.linear(x, self.qkv[first * self.inner : last * self.inner])
+        apart: tuple[Tensor, ...] = _Heads.apply(made, last - first, self.heads)  # type: ignore[no-untyped-call]
+        return apart
 
     def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, both float[b, heads, l, head_width], of float[b, l, width]."""
@@ -121,15 +138,18 @@ class _Feed(torch.autograd.Function):
     """Product, ReLU, dropout, product; keeps one wide tensor and passes over it in place.
 
     A unit that ReLU or dropout cut is zero in ``hidden``, so the backward pass needs neither mask.
+    Both cut by the bits of the floats, a negative one being a negative integer, too: three times as
+    fast on processors.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, up: Tensor, down: Tensor, cut: Tensor | None, scale: float
+        ctx: Any, x: Tensor, up: Tensor, down: Tensor, kept: Tensor | None, scale: float
     ) -> Tensor:
-        hidden = F.linear(x, up).relu_()
-        if cut is not None:
-            hidden.masked_fill_(cut, 0)
+        hidden = F.linear(x, up)
+        bits = hidden.view(whole(hidden.dtype)).clamp_min_(0)
+        if kept is not None:
+            bits.bitwise_and_(kept)
         ctx.save_for_backward(x, up, down, hidden)
         ctx.scale = scale
         out = F.linear(hidden, down)
@@ -157,11 +177,12 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """float[..., width] to the same."""
         dtype = compute_dtype(x)
-        cut, scale = None, 1.0
+        kept, scale = None, 1.0
         if self.training and self.cut:
             shape = torch.Size((*x.shape[:-1], len(self.up)))
-            cut, scale = self.noise.bytes(shape).to(x.device) < self.cut, 256 / (256 - self.cut)
-        out: Tensor = _Feed.apply(x.to(dtype), self.up.to(dtype), self.down.to(dtype), cut, scale)  # type: ignore[no-untyped-call]
+            kept = self.noise.kept(shape, self.cut, dtype).to(x.device)
+            scale = 256 / (256 - self.cut)
+        out: Tensor = _Feed.apply(x.to(dtype), self.up.to(dtype), self.down.to(dtype), kept, scale)  # type: ignore[no-untyped-call]
         return out
 
 
