@@ -154,6 +154,18 @@ def planted(groups: int = 4, each: int = 30, seed: int = 0) -> tuple[Dataset, np
     return data, np.array([int(i[1]) for i in data.item_ids])
 
 
+def test_along_the_items_users_of_one_item_follow_each_other() -> None:
+    data, group = planted()
+    parts = split(data)
+    changes = {}
+    for order in ("item", "time"):
+        codes = build("sequential", order=order, size=256).build(parts).codes[:, 0]
+        walked = group[np.argsort(codes)]
+        changes[order] = int((walked[1:] != walked[:-1]).sum())
+    assert changes["item"] == 3  # each of the four groups is walked whole
+    assert changes["time"] > 20
+
+
 def test_collaborative_clusters_find_planted_groups_and_the_control_does_not() -> None:
     data, group = planted()
     parts = split(data)

@@ -14,7 +14,7 @@ from onoma.indexing.random_names import digits
 if TYPE_CHECKING:
     from onoma.dataset.split import Split
 
-ORDERS = ("time", "short-to-long", "long-to-short", "random")
+ORDERS = ("time", "item", "short-to-long", "long-to-short", "random")
 
 
 class SequentialNames(IndexMethod):
@@ -25,8 +25,9 @@ class SequentialNames(IndexMethod):
     histories would put the test item next to its history.
 
     Args:
-        order: of the users: ``time`` of their first interaction, ``short-to-long``,
-            ``long-to-short`` or ``random``.
+        order: of the users: ``time`` of their first interaction, ``item`` (along the items by id,
+            whoever trained on one; the order of files that are sorted by product, without their
+            leak), ``short-to-long``, ``long-to-short`` or ``random``.
         size: the numbers are written in this base, a digit a level.
     """
 
@@ -79,6 +80,12 @@ class SequentialNames(IndexMethod):
         shuffled = rng.permutation(len(train))
         if self.order == "random":
             return shuffled
+        if self.order == "item":
+            place = np.empty(split.dataset.n_items, dtype=np.int64)
+            place[np.argsort(split.dataset.item_ids)] = np.arange(len(place))
+            least = np.full(len(train), len(place))
+            np.minimum.at(least, train.rows(), place[train.values])
+            return shuffled[np.argsort(least[shuffled], kind="stable")]
         if self.order == "time":
             first = np.zeros(len(train), dtype=np.int64)
             some = train.lengths > 0
