@@ -47,6 +47,21 @@ def untrained(small_split):
     return model
 
 
+def test_both_tiers_begin_with_mean_zero_and_deviation_one(untrained, small_split):
+    module = untrained.module
+    before = module.encode(module.texts)
+    assert before.mean(0).abs().max() > 0.2
+    module.settle(small_split.train)
+    vectors = module.encode(module.texts)
+    history = torch.from_numpy(small_split.train.last(8).padded(module.n_items))
+    states = module.states_of(torch.nn.functional.embedding(history, module.table()))
+    for found in (vectors, states[history < module.n_items]):
+        torch.testing.assert_close(found.mean(0), torch.zeros(found.shape[1]), rtol=0, atol=0.05)
+        torch.testing.assert_close(
+            found.std(0, correction=0), torch.ones(found.shape[1]), rtol=0, atol=0.05
+        )
+
+
 def test_tiers_begin_as_the_first_layers_or_anew(untrained, small_split):
     network = torch_model(str(tiny_folder())).network
     rows = network.get_input_embeddings().weight[untrained.module.known]
@@ -76,8 +91,8 @@ def test_the_mark_is_read_behind_each_text(untrained, small_split):
         alone = module.encode(module.texts[place : place + 1])[0]
         words = network.get_input_embeddings()(torch.from_numpy(row))
         states = module.item.tier(torch.cat([words, module.item.mark[None]])[None])
-        assert torch.allclose(together[place], states[0, -1], atol=1e-5)
-        assert torch.allclose(alone, states[0, -1], atol=1e-5)
+        assert torch.allclose(together[place], states[0].mean(0), atol=1e-5)
+        assert torch.allclose(alone, states[0].mean(0), atol=1e-5)
 
 
 def test_what_is_wanted_is_no_negative_and_nor_is_its_twin(untrained):

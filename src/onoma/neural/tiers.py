@@ -25,25 +25,47 @@ class Tier(Trunk):
 
     Args:
         body: the model without its head; its table of words is dropped.
+
+    Attributes:
+        centre: float32[d], taken off every state.
+        spread: float32[d], what the rest is divided by; see :meth:`settle`.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         body.set_input_embeddings(nn.Identity())  # type: ignore[operator]
         self.body = body.float().requires_grad_(True)
         attend_in_float32(cast("PreTrainedModel", body))
+        width = int(cast("PreTrainedModel", body).config.hidden_size)
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """float[b, l, d] to the states, left aligned: nothing looks at what stands behind."""
         out: Tensor = self.body(inputs_embeds=vectors, use_cache=False).last_hidden_state
-        return out
+        return (out - self.centre) / self.spread
+
+    @torch.no_grad()
+    def settle(self, states: Tensor) -> None:
+        """Make the mean 0 and the deviation 1 of what float[n, d] states stand for, from now on.
+
+        The states of a pretrained tier nearly all point the same way, and a short training would
+        have to undo that first (data-dependent initialisation: Krähenbühl et al., ICLR 2016).
+        """
+        states = states.float()
+        self.centre += self.spread * states.mean(0)
+        spread = states.std(0, correction=0)
+        self.spread *= torch.where(spread > 1e-6, spread, 1.0)
 
 
 class TextTier(nn.Module):
     """Texts to vectors: a tier, the words that it knows, and a learnt mark behind every text.
 
-    The state at the mark is the vector. Only words that are given have a place in the table, which
-    keeps it small enough to be trained.
+    The mean of the states, the mark's among them, is the vector. Only words that are given have a
+    place in the table, which keeps it small enough to be trained.
 
     Args:
         body: as of :class:`Tier`.
@@ -69,7 +91,8 @@ class TextTier(nn.Module):
             inputs = self.words(words.clamp(min=0))
             at = torch.arange(words.shape[1], device=texts.device)
             inputs = torch.where((at == ends[:, None])[:, :, None], self.mark, inputs)
-            parts.append(self.tier.last(inputs, ends))
+            states = self.tier(inputs) * (at <= ends[:, None])[:, :, None]
+            parts.append(states.sum(1) / (ends + 1)[:, None])
             rows += part
         if not parts:
             return self.mark.new_zeros(0, len(self.mark))

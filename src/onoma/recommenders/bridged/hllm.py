@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onoma.dataset import Dataset, Split
+from onoma.dataset import Dataset, Ragged, Split
 from onoma.dataset.files import write_text
 from onoma.encoding.text import item_texts
 from onoma.errors import OnomaError
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 Phase = Literal["together", "user"]
+_SETTLED = 1024  # histories that the user tier's states are centred over
 
 
 class HLLMSettings(SequenceSettings):
@@ -120,6 +121,18 @@ class HLLMModule(ItemSequenceModule):
         self.item.requires_grad_(phase == "together")
 
     @torch.no_grad()
+    def settle(self, train: Ragged) -> None:
+        """Let both tiers begin with mean 0 and deviation 1, over all items and some histories."""
+        self.eval()
+        with autocast(self.texts.device.type):
+            self.item.tier.settle(self.encode(self.texts))
+            rows = np.linspace(0, len(train) - 1, min(_SETTLED, len(train))).astype(np.int64)
+            short = train.take(rows).last(self.settings.length)
+            items = torch.from_numpy(short.padded(self.n_items)).to(self.texts.device)
+            states = self.states_of(F.embedding(items, self.table()))
+            self.encoder.settle(states[items < self.n_items])
+
+    @torch.no_grad()
     def remember(self) -> None:
         """Make the vectors of all items; only once the item tier does not change any more."""
         self.vectors[:-1] = self.encode(self.texts)
@@ -177,16 +190,17 @@ class HLLMModule(ItemSequenceModule):
 class HLLM(TransformerRecommender):
     """HLLM (S085): hierarchical language models for items and users.
 
-    Chen et al., 2024. The first layers of a language model read an item's text; the state at a
-    learnt mark behind it is the item's vector. The first layers of the same model, another copy
-    without words, read the vectors of a history, and the state at each place is drawn to the vector
-    of the next item by InfoNCE; there is no table of items. First both tiers are trained together.
-    Then the item tier stays as it is, its vectors are kept, and the user tier is trained on them
-    with more negatives; to answer costs what a model of ids does.
+    Chen et al., 2024. The first layers of a language model read an item's text and a learnt mark
+    behind it; the mean of the states is the item's vector. The first layers of the same model,
+    another copy without words, read the vectors of a history, and the state at each place is drawn
+    to the vector of the next item by InfoNCE; there is no table of items. First both tiers are
+    trained together. Then the item tier stays as it is, its vectors are kept, and the user tier is
+    trained on them with more negatives; to answer costs what a model of ids does.
 
-    We depart from it where only tokens that the catalogue has are in the item tier's table of
-    words, which is trained too; where negatives of the first phase are the batch's own items and
-    some drawn ones; and where the ranking variant is left out.
+    We depart from it where the state at the mark alone is the vector and states are taken as they
+    come, which a short training does not spread apart; where only tokens that the catalogue has
+    are in the item tier's table of words, which is trained too; where negatives of the first phase
+    are the batch's own items and some drawn ones; and where the ranking variant is left out.
 
     Args:
         train: the schedule of the user tier alone.
@@ -237,6 +251,7 @@ class HLLM(TransformerRecommender):
         torch.manual_seed(self.seed)
         self.forget()
         self.module = self._build(split).to(device())
+        self.module.settle(split.train)
         s, noise = self.settings, self.module.noise
         below = self.folder / "together" if self.folder else None
         first = Trainer(s.together, self.seed, below, self.quiet)
