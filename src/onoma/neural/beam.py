@@ -17,6 +17,7 @@ from onoma.dataset import Ragged
 from onoma.indexing.trie import Level, Trie
 
 _CELLS = 1 << 20  # logits of a step: small enough for the second-level cache, large enough for BLAS
+_CACHED = 1 << 17  # floats whose passes follow each other within the second-level cache
 _GROUPS = (16, 8, 4)
 
 
@@ -165,10 +166,10 @@ def extend(
         Of the kept beams, best first: float32[n, b'] scores, int64[n, b'] parents (columns of
         the beams before), int64[n, b'] codes, int64[n, b'] nodes of the next level.
     """
-    logp = torch.log_softmax(logits.float(), dim=-1)
     if level.penalty is None:
-        return _extend_listed(level, logp, scores, nodes, beam, gone)
+        return _extend_listed(level, logits, scores, nodes, beam, gone)
     # Many codes are allowed: mask the whole vocabulary.
+    logp = torch.log_softmax(logits.float(), dim=-1)
     n, b, size = logp.shape
     total = level.mask_(logp.add_(scores[:, :, None]), nodes)
     if gone is not None:
@@ -187,10 +188,10 @@ def extend(
 
 
 def _extend_listed(
-    level: Level, logp: Tensor, scores: Tensor, nodes: Tensor, beam: int, gone: Tensor | None
+    level: Level, logits: Tensor, scores: Tensor, nodes: Tensor, beam: int, gone: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Few codes allowed: list them all, one row of candidates a user as long as the longest."""
-    n, b, size = logp.shape
+    n, b, size = logits.shape
     rows, children, codes = level.children_of(nodes.reshape(-1))
     if not len(rows):  # only dead beams
         none = torch.zeros(n, 1, dtype=torch.int64, device=nodes.device)
@@ -198,8 +199,10 @@ def _extend_listed(
     if level.ends:
         ended = codes == size
         codes = codes.masked_fill(ended, 0)
-    cells = rows if logp.numel() < 1 << 31 else rows.long()
-    total = logp.view(-1).index_select(0, cells * size + codes)
+    cells = rows if logits.numel() < 1 << 31 else rows.long()
+    said = logits.reshape(n * b, size)
+    total = said.view(-1).index_select(0, cells * size + codes).float()
+    total -= log_mass(said).index_select(0, rows)
     if level.ends:
         total.masked_fill_(ended, 0)  # an end is certain
     total += scores.reshape(-1).index_select(0, rows)
@@ -212,7 +215,7 @@ def _extend_listed(
     width = int(count.max())
     shift = torch.arange(n, device=rows.device) * width - start
     place = shift.index_select(0, users).add_(torch.arange(len(rows), device=rows.device))
-    table = torch.full((n * width,), -torch.inf, device=logp.device)
+    table = torch.full((n * width,), -torch.inf, device=logits.device)
     table[place] = total
     scores, at = largest(table.view(n, width), min(beam, width))
     dead = scores == -torch.inf
@@ -223,6 +226,15 @@ def _extend_listed(
         codes[pick].long().masked_fill_(dead, 0),
         children[pick].long().masked_fill_(dead, level.children),
     )
+
+
+def log_mass(logits: Tensor) -> Tensor:
+    """float32[m], the log of the summed exponentials of each row of float[m, size] logits."""
+    if logits.device.type != "cpu":
+        return logits.float().logsumexp(1)
+    # A few rows at a time: as floats, all of a wide level's would not stay in the cache.
+    some = torch.split(logits, max(1, _CACHED // logits.shape[1]))
+    return torch.cat([rows.float().logsumexp(1) for rows in some])
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
