@@ -17,6 +17,8 @@ from onoma.evaluation.significance import compare
 from onoma.recipe import Recipe
 from onoma.run import Run, run, run_folder
 
+_SHOTS = "shots"  # questions that a row beside learns from as well, the very same ones
+
 
 def beside(
     folder: Path,
@@ -53,13 +55,17 @@ def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
 def placed(folder: Path, recipe: Recipe, parts: Split, name: str) -> tuple[Recipe, Path]:
     """Another recipe as it runs beside this one, and where.
 
-    One of the same recommender depends on this recipe, so its folder says on which.
+    One of the same recommender depends on this recipe, and one that learns from as many questions
+    takes over how many, so their folders say on which.
     """
     raw = Recipe.load(name).model_dump(mode="json")
     raw |= {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed}
-    mark = ""
-    if raw["recommender"]["name"] == recipe.recommender["name"]:
-        raw["recommender"] = _over(recipe.recommender, raw["recommender"])
+    mark, own = "", raw["recommender"]
+    if own["name"] == recipe.recommender["name"]:
+        raw["recommender"] = _over(recipe.recommender, own)
+    elif _SHOTS in own and _SHOTS in recipe.recommender:
+        raw["recommender"] = {**own, _SHOTS: recipe.recommender[_SHOTS]}
+    if raw["recommender"] != own:
         text = json.dumps(raw["recommender"], sort_keys=True, default=str)
         mark = "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
     raw["evaluate"]["query"] = recipe.evaluate.query

@@ -24,9 +24,10 @@ from onoma.language.opening import open_model
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Requests
 from onoma.recommenders.baselines.liked import Liked
+from onoma.recommenders.baselines.liked_sasrec import LikedSASRec
 from onoma.recommenders.baselines.liked_texts import LikedTexts
 from onoma.recommenders.tuned.tallrec import TALLRec
-from onoma.run import run
+from onoma.run import open_run, run
 from tiny import tiny_folder
 
 pytest.importorskip("peft")
@@ -58,6 +59,11 @@ class TestLikedTexts(Conformance):
         return LikedTexts(encoder=TFIDF)
 
 
+class TestLikedSASRec(Conformance):
+    def make(self):
+        return LikedSASRec(length=2, width=8, train={"epochs": 2}, quiet=True)
+
+
 @pytest.fixture(scope="module")
 def moody():
     """People like everything or nothing; the history alone tells who is who."""
@@ -85,6 +91,14 @@ def test_tuning_learns_from_few_answers(asked):
     assert judged(tallrec(shots=0).fit(asked), asked.test, asked).summary()["auc"] < 0.75
     assert judged(Liked().fit(asked), asked.test, asked).summary()["auc"] < 0.75
     assert tuned.training["steps"] == 12 * 4
+
+
+def test_a_sequence_model_learns_the_same_answers(asked):
+    """It reads likes, and draws the very questions that the language model does."""
+    model = LikedSASRec(shots=64, length=4, train={"epochs": 40, "valid_every": 4}, quiet=True)
+    assert judged(model.fit(asked), asked.test, asked).summary()["auc"] > 0.9
+    mine, theirs = model._task(asked), tallrec(shots=64)._task(asked)
+    assert np.array_equal(mine.asked.targets.values, theirs.asked.targets.values)
 
 
 def test_likes_change_the_answer(asked):
@@ -141,12 +155,15 @@ def test_a_run_has_its_rows_beside_it(moody, tmp_path):
     data = moody.save(tmp_path / "moody")
     words = [
         f"recommender.model={tiny_folder()}", "recommender.train.epochs=1",
-        "evaluate.beside=[liked]", "evaluate.examples=2", "data.seen=4",
+        "evaluate.beside=[liked, liked-sasrec]", "evaluate.examples=2", "data.seen=4",
+        "recommender.shots=48",
     ]  # fmt: skip
     done = run(Recipe.load("tallrec", words), str(data), tmp_path / "run", quiet=True)
     figures = done.metrics
     assert 0 <= figures["test"]["auc"] <= 1 and figures["test"]["cases"] == len(done.split.test)
     assert figures["beside"]["liked"]["paired"]["metric"] == "auc"
+    (sequence,) = tmp_path.glob("liked-sasrec-moody-*")
+    assert open_run(sequence).recipe.recommender["shots"] == 48
     low, high = figures["test"]["ci95"]["auc"]
     assert low <= figures["test"]["auc"] <= high
     again = judged(done.recommender, done.split.test, done.split).summary()["auc"]

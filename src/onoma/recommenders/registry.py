@@ -18,6 +18,7 @@ RECOMMENDERS = {
     "itemknn": "onoma.recommenders.baselines.itemknn:ItemKNN",
     "liked": "onoma.recommenders.baselines.liked:Liked",
     "liked-texts": "onoma.recommenders.baselines.liked_texts:LikedTexts",
+    "liked-sasrec": "onoma.recommenders.baselines.liked_sasrec:LikedSASRec",
     "userknn": "onoma.recommenders.baselines.userknn:UserKNN",
     "ease": "onoma.recommenders.baselines.ease:EASE",
     "multvae": "onoma.recommenders.autoencoders.multvae:MultVAE",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onoma import encoding
-from onoma.dataset import Cases, Dataset, Ragged, Split
+from onoma.dataset import Cases, Dataset, Split
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
 from onoma.recommenders.storage import read_model, save_model
-from onoma.recommenders.tuned.questions import questions
+from onoma.recommenders.tuned.questions import drawn, put, questions
 
 
 class LikedTexts(Recommender):
@@ -70,7 +70,6 @@ class LikedTexts(Recommender):
                 "logistic regression needs scikit-learn", fix="pip install 'onoma[llm]'"
             ) from error
         from onoma.recommenders.ranking.clicks import auc
-        from onoma.recommenders.tuned.questions import drawn
 
         self._content = encoding.cached(encoding.build(self.encoder), split)
         asked, valid = questions(split)
@@ -110,16 +109,9 @@ class LikedTexts(Recommender):
         return np.concatenate([*parts, target, *alike], axis=1)
 
     def _judged(self, requests: Requests, items: NDArray[np.int32]) -> Tensor:
-        n, wide = items.shape
-        rows = np.repeat(np.arange(n), wide)
-        cases = Cases(
-            rows.astype(np.int32),
-            requests.history.take(rows),
-            Ragged(np.arange(n * wide + 1, dtype=np.int64), items.reshape(-1)),
-            liked=None if requests.liked is None else requests.liked.take(rows),
-        )
-        scores = self._features(cases) @ self._weights[:-1] + self._weights[-1]
-        return torch.from_numpy(scores).float().view(n, wide)
+        features = self._features(put(requests, items))
+        scores = features @ self._weights[:-1] + self._weights[-1]
+        return torch.from_numpy(scores).float().view(items.shape)
 
     def score(self, requests: Requests) -> Tensor:
         """float32[n, n_items], logits of a like."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from onoma.dataset import Cases, Ragged, Split
-from onoma.recommenders.ranking.clicks import negatives
+from onoma.errors import OnomaError
+from onoma.recommenders.base import Requests
+from onoma.recommenders.ranking.clicks import auc, negatives
 
 
 def questions(split: Split) -> tuple[Cases, Cases]:
@@ -39,6 +46,67 @@ def drawn(asked: Cases, shots: int | None, seed: int) -> Cases:
         return asked
     order = np.random.default_rng([seed, 60]).permutation(len(asked))
     return asked.take(np.sort(order[:shots]))
+
+
+def put(requests: Requests, items: NDArray[np.int32]) -> Cases:
+    """A case for each item that is asked about: n x c cases of int32[n, c] items, row by row."""
+    n, wide = items.shape
+    rows = np.repeat(np.arange(n), wide)
+    users = np.full(n, -1, np.int32) if requests.users is None else requests.users
+    return Cases(
+        users[rows],
+        requests.history.take(rows),
+        Ragged(np.arange(n * wide + 1, dtype=np.int64), items.reshape(-1)),
+        liked=None if requests.liked is None else requests.liked.take(rows),
+    )
+
+
+class Judge(Protocol):
+    """A recommender that is trained on questions; its settings have ``batch`` and ``validated``."""
+
+    settings: Any
+    seed: int
+
+    def missed(self, cases: Cases, mode: str) -> Tensor:
+        """The mean loss of n answered cases."""
+
+    def judge(self, cases: Cases, mode: str) -> NDArray[np.float64]:
+        """float64[n], higher where the one target of a case is likelier liked."""
+
+
+class Questions:
+    """The trainer's view of a :class:`Judge`: drawn questions in small batches.
+
+    Args:
+        owner: who is trained.
+        split: its questions.
+        shots: how many are drawn; None takes all.
+        mode: of the owner.
+    """
+
+    judged = "auc"
+
+    def __init__(self, owner: Judge, split: Split, shots: int | None, mode: str) -> None:
+        self.owner, self.mode = owner, mode
+        asked, valid = questions(split)
+        asked = drawn(asked, shots, owner.seed)
+        if not len(asked):
+            raise OnomaError("no training questions", where=split.dataset.name)
+        limit = min(owner.settings.validated, len(valid))
+        self.asked = asked
+        self.valid = valid.take(np.linspace(0, len(valid) - 1, limit).astype(np.int64))
+
+    def plan(self, seed: int, epoch: int) -> Sequence[NDArray[np.int64]]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.asked))
+        size = self.owner.settings.batch
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def loss(self, batch: NDArray[np.int64]) -> Tensor:
+        return self.owner.missed(self.asked.take(batch), self.mode)
+
+    def validate(self) -> float:
+        assert self.valid.labels is not None
+        return auc(self.owner.judge(self.valid, self.mode), self.valid.labels)
 
 
 def _doubled(cases: Cases, n_items: int) -> Cases:

@@ -17,7 +17,8 @@ from onoma.neural.device import device
 from onoma.neural.frozen import LoraSettings
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.sequential.sasrec import SASRec
-from onoma.recommenders.tuned.tallrec import JudgeModule, JudgeSettings, Questions, TALLRec
+from onoma.recommenders.tuned.questions import Questions
+from onoma.recommenders.tuned.tallrec import JudgeModule, JudgeSettings, TALLRec
 
 _VECTORS = ("taste", "item")  # places that vectors fill
 

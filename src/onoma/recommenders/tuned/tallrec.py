@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from onoma.dataset import Cases, Dataset, Ragged, Split
+from onoma.dataset import Cases, Dataset, Split
 from onoma.errors import OnomaError
 from onoma.language.opening import torch_model
 from onoma.language.templates import Template, line
@@ -21,9 +21,8 @@ from onoma.language.torch_model import TorchModel
 from onoma.neural.frozen import Composer, FrozenModule, LoraSettings, Mixed, by_length
 from onoma.neural.trainer import Task
 from onoma.recommenders.base import Ranking, Requests, top_k
-from onoma.recommenders.ranking.clicks import auc
 from onoma.recommenders.trained import TrainedModule, TrainedRecommender
-from onoma.recommenders.tuned.questions import drawn, questions
+from onoma.recommenders.tuned.questions import Questions, put
 
 _TOKENS = 8192  # of a batch that is only read
 _MARK = "\x1f"  # stands where titles go while the chat form is written; no title holds it
@@ -233,6 +232,12 @@ class TALLRec(TrainedRecommender):
         """What stands in the slots of n cases' prompts; None where the form has none."""
         return None
 
+    def missed(self, cases: Cases, mode: str) -> Tensor:
+        """The mean loss of n answered cases' questions."""
+        assert cases.labels is not None
+        soft = self.soft(cases, mode)
+        return self.module.loss(self.composed(cases, mode), cases.labels, soft)
+
     @torch.no_grad()
     def judge(self, cases: Cases, mode: str | None = None) -> NDArray[np.float64]:
         """float64[n], by how much Yes is likelier than No of each case's one target."""
@@ -262,16 +267,7 @@ class TALLRec(TrainedRecommender):
         return top_k(scores, k, forbidden=requests.forbidden(), items=codes)
 
     def _scored(self, requests: Requests, items: NDArray[np.int32], mode: str) -> Tensor:
-        n, wide = items.shape
-        rows = np.repeat(np.arange(n), wide)
-        users = np.full(n, -1, np.int32) if requests.users is None else requests.users
-        cases = Cases(
-            users[rows],
-            requests.history.take(rows),
-            Ragged(np.arange(n * wide + 1, dtype=np.int64), items.reshape(-1)),
-            liked=None if requests.liked is None else requests.liked.take(rows),
-        )
-        return torch.from_numpy(self.judge(cases, mode)).float().view(n, wide)
+        return torch.from_numpy(self.judge(put(requests, items), mode)).float().view(items.shape)
 
     def save(self, folder: str | Path) -> None:
         """Write the updates and settings, and the updates again as an adapter with its card."""
@@ -304,41 +300,3 @@ class TALLRec(TrainedRecommender):
                 fix="Pull that model again, or fit again",
             )
         return module
-
-
-class Questions:
-    """The trainer's view: drawn questions in small batches.
-
-    Args:
-        owner: whose module is trained.
-        split: its questions.
-        shots: how many are drawn; None takes all.
-        mode: whose form they have.
-    """
-
-    judged = "auc"
-
-    def __init__(self, owner: TALLRec, split: Split, shots: int | None, mode: str) -> None:
-        self.owner, self.mode = owner, mode
-        asked, valid = questions(split)
-        asked = drawn(asked, shots, owner.seed)
-        if not len(asked):
-            raise OnomaError("no training questions", where=split.dataset.name)
-        limit = min(owner.settings.validated, len(valid))
-        self.asked = asked
-        self.valid = valid.take(np.linspace(0, len(valid) - 1, limit).astype(np.int64))
-
-    def plan(self, seed: int, epoch: int) -> Sequence[NDArray[np.int64]]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.asked))
-        size = self.owner.settings.batch
-        return [order[start : start + size] for start in range(0, len(order), size)]
-
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        part = self.asked.take(batch)
-        assert part.labels is not None
-        soft = self.owner.soft(part, self.mode)
-        return self.owner.module.loss(self.owner.composed(part, self.mode), part.labels, soft)
-
-    def validate(self) -> float:
-        assert self.valid.labels is not None
-        return auc(self.owner.judge(self.valid, self.mode), self.valid.labels)
