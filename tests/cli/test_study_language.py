@@ -55,6 +55,10 @@ def test_the_cases_are_those_that_a_run_measures(as_json, onoma, data: Path, tmp
     assert result["cases"] == len(cases) == 12 and result["rare_cases"] == rare.sum() > 0
     measured = read_cases(base.path)["ndcg@10"]
     assert result["rows"][0]["rare"]["mean"] == pytest.approx(measured[rare].mean())
+    few = counts[first_targets(cases)] <= 5
+    assert result["few_cases"] == few.sum() > 0
+    found = read_cases(base.path)["recall@20"][few].mean()
+    assert result["rows"][0]["few"]["mean"] == pytest.approx(found)
     assert "12 cases" in onoma(*words)[1]
     code, _, err = onoma(*words, "evaluate.ks=[1,10]", "--out", tmp_path / "cut")
     assert code == 2 and "evaluate.ks" in err and "20" in err

@@ -253,7 +253,11 @@ def language(
         return
     about = result["dataset"]
     head = ["arm", "seeds", "mean", "95 % interval", "against without", "p (Holm)", "train s"]
-    for key in (*studies.KEYS, "rare"):
+    parts = {
+        "rare": f"{result['rare_cases']:,} targets of the rarest quarter",
+        "few": f"{result['few_cases']:,} targets of at most {studies.FEW} interactions",
+    }
+    for key in (*studies.KEYS, *parts):
         lines = [
             [row["arm"], row["seeds"], show.figure(row[key]["mean"]),
              f"{row[key]['low']:.4f} to {row[key]['high']:.4f}" if "low" in row[key] else "",
@@ -261,7 +265,7 @@ def language(
              show.figure(against["p_holm"]) if against else "", f"{row['seconds']:.0f}"]
             for row in result["rows"] if key in row
         ]  # fmt: skip
-        named = key if key != "rare" else f"ndcg@10 of {result['rare_cases']:,} rare targets"
+        named = f"{studies.SCARCE[key]} of {parts[key]}" if key in parts else key
         title = f"{named}, {result['recipe']} on {about['name']}, {result['cases']:,} cases"
         show.print_table(show.grid(title, head, lines))
     if "auc" in result["rows"][0]:

@@ -21,8 +21,10 @@ from onoma.recipe import Recipe
 from onoma.run import Run, asked, run
 
 KEYS = ("ndcg@10", "recall@20")
+SCARCE = {"rare": KEYS[0], "few": KEYS[1]}  # parts of the cases and what is measured on them
 CERTAIN = 0.05
 RARE = 0.25  # share of the catalogue that is called rare
+FEW = 5  # interactions in training, at most, of what is called an item of few
 WITHOUT, WITH = "without", "with"
 TRUNK = (
     "width", "blocks", "heads", "length", "dropout", "input_dropout", "scale", "loss", "negatives"
@@ -58,13 +60,14 @@ def language(
 
     Returns:
         ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``cases`` (how many are measured),
-        ``test`` (in words), ``rows`` (``arm``,
-        for each of :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired
-        test ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
-        targets among the rarest quarter of the items; of click rankers ``auc`` and ``logloss`` of
-        each seed and ``auc_gain`` over the backbone's; ``seconds``, ``parameters``), and
-        ``verdict``: of each key ``gains`` (arm to whether it is above the backbone) and ``holds``
-        (the system gains and no control does).
+        ``rare_cases``, ``few_cases``, ``test`` (in words), ``rows`` (``arm``, for each of
+        :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired test
+        ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
+        targets among the rarest quarter of the items; ``few``: of recall@20 on targets of at most
+        five interactions in training; of click rankers ``auc`` and ``logloss`` of each seed and
+        ``auc_gain`` over the backbone's; ``seconds``, ``parameters``), and ``verdict``: of each key
+        ``gains`` (arm to whether it is above the backbone) and ``holds`` (the system gains and no
+        control does).
 
     Raises:
         OnomaError: a recipe of no such system, or one that leaves out a cut-off of :data:`KEYS`.
@@ -103,19 +106,21 @@ def language(
         "cases": len(cases),
         "test": "each case's mean over the seeds, paired with the backbone's: bootstrap interval, "
         "two-sided sign-flip permutation test, Holm's correction over the arms",
-        **compared(done, _rare(cases, first.split.train_counts)),
+        **compared(done, _scarce(cases, first.split.train_counts)),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "language.json")
     return result
 
 
-def compared(done: Mapping[str, Sequence[Run]], rare: NDArray[np.bool_]) -> dict[str, Any]:
+def compared(
+    done: Mapping[str, Sequence[Run]], scarce: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, Any]:
     """``rows`` and ``verdict`` of :func:`language`.
 
     Args:
         done: runs of each arm, the backbone's first.
-        rare: bool[cases], whose target is rare.
+        scarce: for each name of :data:`SCARCE`, bool[cases] that belong to it.
     """
     rows = [_summary(arm, runs) for arm, runs in done.items()]
     cases = {arm: {key: _cases(runs, key) for key in KEYS} for arm, runs in done.items()}
@@ -127,10 +132,12 @@ def compared(done: Mapping[str, Sequence[Run]], rare: NDArray[np.bool_]) -> dict
             and row[key]["against"]["p_holm"] < CERTAIN
             for row in rows[1:]
         }
-    if rare.any():
-        for row in rows:
-            row["rare"] = {"mean": float(cases[row["arm"]][KEYS[0]][rare].mean())}
-        _test(rows, {arm: figures[KEYS[0]][rare] for arm, figures in cases.items()}, "rare")
+    for name, part in scarce.items():
+        if part.any():
+            some = {arm: figures[SCARCE[name]][part] for arm, figures in cases.items()}
+            for row in rows:
+                row[name] = {"mean": float(some[row["arm"]].mean())}
+            _test(rows, some, name)
     if "auc" in rows[0]:  # relative to chance, seed by seed (RelaImpr: Yan et al., ICML 2014)
         for row in rows[1:]:
             pairs = zip(row["auc"], rows[0]["auc"], strict=True)
@@ -142,7 +149,8 @@ def compared(done: Mapping[str, Sequence[Run]], rare: NDArray[np.bool_]) -> dict
         }
         for key, told in gains.items()
     }
-    return {"rows": rows, "rare_cases": int(rare.sum()), "verdict": verdict}
+    counts = {f"{name}_cases": int(part.sum()) for name, part in scarce.items()}
+    return {"rows": rows, **counts, "verdict": verdict}
 
 
 def _test(
@@ -192,11 +200,11 @@ def _cases(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
     return np.asarray(np.mean(figures, axis=0))
 
 
-def _rare(cases: Cases, counts: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """bool[cases]: the target is among the quarter of the items with the fewest interactions."""
+def _scarce(cases: Cases, counts: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    """bool[cases] by name: the target is of the rarest quarter, or has few interactions."""
     edge = np.sort(counts)[int(RARE * (len(counts) - 1))]
-    out: NDArray[np.bool_] = counts[first_targets(cases)] <= edge
-    return out
+    mine = counts[first_targets(cases)]
+    return {"rare": mine <= edge, "few": mine <= FEW}
 
 
 def _kept(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
