@@ -9,7 +9,7 @@ from onoma.evaluation.cases import read_cases
 from onoma.evaluation.slices import first_targets
 from onoma.recipe import Recipe
 from onoma.run import asked, open_run
-from onoma.study.language import ARMS, RARE
+from onoma.study.language import ARMS, rarest
 
 TINY = [
     "recommender.encoder={name: tfidf, dim: 8}",
@@ -51,18 +51,25 @@ def test_the_cases_are_those_that_a_run_measures(as_json, onoma, data: Path, tmp
     result = as_json(*words)
     base = open_run(tmp_path / "without" / "seed0")
     cases, counts = asked(base.recipe, base.split)[0], base.split.train_counts
-    rare = counts[first_targets(cases)] <= np.sort(counts)[int(RARE * (len(counts) - 1))]
-    assert result["cases"] == len(cases) == 12 and result["rare_cases"] == rare.sum() > 0
+    rare = counts[first_targets(cases)] <= rarest(counts)
+    assert result["cases"] == len(cases) == 12
+    assert result["scarce"]["rare"]["cases"] == rare.sum() > 0
     measured = read_cases(base.path)["ndcg@10"]
     assert result["rows"][0]["rare"]["mean"] == pytest.approx(measured[rare].mean())
     few = counts[first_targets(cases)] <= 5
-    assert result["few_cases"] == few.sum() > 0
+    assert result["scarce"]["few"]["cases"] == few.sum() > 0
     found = read_cases(base.path)["recall@20"][few].mean()
     assert result["rows"][0]["few"]["mean"] == pytest.approx(found)
     assert "12 cases" in onoma(*words)[1]
     code, _, err = onoma(*words, "evaluate.ks=[1,10]", "--out", tmp_path / "cut")
     assert code == 2 and "evaluate.ks" in err and "20" in err
     assert not (tmp_path / "cut").exists()
+
+
+def test_the_rarest_quarter_is_as_near_one_as_ties_allow():
+    assert rarest(np.repeat([1, 2, 3, 9], [3, 4, 30, 63])) == 3  # 37 % of the items, 2 would be 7
+    assert rarest(np.repeat([1, 2, 3, 9], [9, 12, 30, 49])) == 2  # 21 %, 3 would be 51
+    assert rarest(np.full(5, 7)) == 7
 
 
 @pytest.mark.parametrize("name", ["alpharec", "llminit", "llm-kt", "pad"])

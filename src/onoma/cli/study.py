@@ -254,8 +254,9 @@ def language(
     about = result["dataset"]
     head = ["arm", "seeds", "mean", "95 % interval", "against without", "p (Holm)", "train s"]
     parts = {
-        "rare": f"{result['rare_cases']:,} targets of the rarest quarter",
-        "few": f"{result['few_cases']:,} targets of at most {studies.FEW} interactions",
+        name: f"{part['cases']:,} targets of at most {part['most']} interactions in training "
+        f"({part['items']:.0%} of the items)"
+        for name, part in result["scarce"].items()
     }
     for key in (*studies.KEYS, *parts):
         lines = [

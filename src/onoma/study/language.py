@@ -60,11 +60,12 @@ def language(
 
     Returns:
         ``dataset``, ``protocol``, ``recipe``, ``seeds``, ``cases`` (how many are measured),
-        ``rare_cases``, ``few_cases``, ``test`` (in words), ``rows`` (``arm``, for each of
+        ``test`` (in words), ``scarce`` (``rare``, targets among the rarest quarter of the items,
+        and ``few``, targets of at most five interactions: ``most`` interactions in training, the
+        share of ``items`` that have no more, ``cases``), ``rows`` (``arm``, for each of
         :data:`KEYS` ``mean``, ``low``, ``high`` and, but for the backbone, its paired test
-        ``against`` it with Holm's correction over the arms; ``rare``: the same of NDCG@10 on
-        targets among the rarest quarter of the items; ``few``: of recall@20 on targets of at most
-        five interactions in training; of click rankers ``auc`` and ``logloss`` of each seed and
+        ``against`` it with Holm's correction over the arms; the same of NDCG@10 on ``rare`` and of
+        recall@20 on ``few``; of click rankers ``auc`` and ``logloss`` of each seed and
         ``auc_gain`` over the backbone's; ``seconds``, ``parameters``), and ``verdict``: of each key
         ``gains`` (arm to whether it is above the backbone) and ``holds`` (the system gains and no
         control does).
@@ -106,7 +107,7 @@ def language(
         "cases": len(cases),
         "test": "each case's mean over the seeds, paired with the backbone's: bootstrap interval, "
         "two-sided sign-flip permutation test, Holm's correction over the arms",
-        **compared(done, _scarce(cases, first.split.train_counts)),
+        **compared(done, cases, first.split.train_counts),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=2) + "\n", out / "language.json")
@@ -114,27 +115,32 @@ def language(
 
 
 def compared(
-    done: Mapping[str, Sequence[Run]], scarce: Mapping[str, NDArray[np.bool_]]
+    done: Mapping[str, Sequence[Run]], cases: Cases, counts: NDArray[np.integer]
 ) -> dict[str, Any]:
-    """``rows`` and ``verdict`` of :func:`language`.
+    """``scarce``, ``rows`` and ``verdict`` of :func:`language`.
 
     Args:
         done: runs of each arm, the backbone's first.
-        scarce: for each name of :data:`SCARCE`, bool[cases] that belong to it.
+        cases: that they were measured on.
+        counts: int[n_items], interactions in training.
     """
     rows = [_summary(arm, runs) for arm, runs in done.items()]
-    cases = {arm: {key: _cases(runs, key) for key in KEYS} for arm, runs in done.items()}
+    figures = {arm: {key: _cases(runs, key) for key in KEYS} for arm, runs in done.items()}
     gains: dict[str, dict[str, bool]] = {}
     for key in KEYS:
-        _test(rows, {arm: figures[key] for arm, figures in cases.items()}, key)
+        _test(rows, {arm: own[key] for arm, own in figures.items()}, key)
         gains[key] = {
             row["arm"]: row[key]["against"]["difference"] > 0
             and row[key]["against"]["p_holm"] < CERTAIN
             for row in rows[1:]
         }
-    for name, part in scarce.items():
+    targets, scarce = counts[first_targets(cases)], {}
+    for name, most in (("rare", rarest(counts)), ("few", FEW)):
+        part = targets <= most
+        items = float((counts <= most).mean())
+        scarce[name] = {"most": most, "items": items, "cases": int(part.sum())}
         if part.any():
-            some = {arm: figures[SCARCE[name]][part] for arm, figures in cases.items()}
+            some = {arm: own[SCARCE[name]][part] for arm, own in figures.items()}
             for row in rows:
                 row[name] = {"mean": float(some[row["arm"]].mean())}
             _test(rows, some, name)
@@ -149,8 +155,7 @@ def compared(
         }
         for key, told in gains.items()
     }
-    counts = {f"{name}_cases": int(part.sum()) for name, part in scarce.items()}
-    return {"rows": rows, **counts, "verdict": verdict}
+    return {"scarce": scarce, "rows": rows, "verdict": verdict}
 
 
 def _test(
@@ -200,11 +205,10 @@ def _cases(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
     return np.asarray(np.mean(figures, axis=0))
 
 
-def _scarce(cases: Cases, counts: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
-    """bool[cases] by name: the target is of the rarest quarter, or has few interactions."""
-    edge = np.sort(counts)[int(RARE * (len(counts) - 1))]
-    mine = counts[first_targets(cases)]
-    return {"rare": mine <= edge, "few": mine <= FEW}
+def rarest(counts: NDArray[np.integer]) -> int:
+    """The count up to which items are the rarest quarter, as near as items of one count allow."""
+    found, times = np.unique(counts, return_counts=True)
+    return int(found[np.abs(times.cumsum() / len(counts) - RARE).argmin()])
 
 
 def _kept(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
