@@ -77,7 +77,7 @@ VERBS = {
         "What a run answers to a user or a bare history.",
         (
             "onoma recommend runs/flagship-movielens --user 42",
-            "onoma recommend runs/flagship-movielens --history 50,181,172 -k 5 --json",
+            "onoma recommend runs/flagship-movielens --history 260,1196,172 -k 5 --json",
         ),
     ),
     "explain": Verb(
@@ -85,7 +85,7 @@ VERBS = {
         "Why a run recommends an item to a user or a bare history.",
         (
             "onoma explain runs/flagship-movielens --user 42",
-            "onoma explain runs/flagship-movielens --history 50,181 --item 172 --json",
+            "onoma explain runs/flagship-movielens --history 260,1196 --item 1210 --json",
             "onoma explain runs/sasrec-movielens --user 42 --method leave-one-out",
         ),
     ),

@@ -97,7 +97,7 @@ def codes_of(dataset: Dataset, words: str, where: str) -> Ragged:
 
     ids: Sequence[str] = [word.strip() for word in words.split(",") if word.strip()]
     if not ids:
-        raise OnomaError("no item ids", where=where, fix="For example: --history 50,181")
+        raise OnomaError("no item ids", where=where, fix="For example: --history 260,1196")
     codes = dataset.item_codes(ids)
     unknown = [i for i, code in zip(ids, codes, strict=True) if code < 0]
     if unknown:
