@@ -33,7 +33,7 @@ def beside(
         done = other(folder, recipe, parts, name)
         found = evaluate(
             done.recommender, tested.cases, parts, ks=tested.ks, mask_seen=tested.mask_seen,
-            candidates=lists,
+            candidates=lists, mode=(done.recipe.evaluate.modes or (None,))[0],
         )  # fmt: skip
         key = f"ndcg@{max((k for k in tested.ks if k <= 10), default=tested.ks[0])}"
         paired = compare(found.metrics[key], tested.metrics[key]).as_dict()

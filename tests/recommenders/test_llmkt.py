@@ -8,13 +8,14 @@ import polars as pl
 import pytest
 import torch
 from conformance import Conformance
+from torch import nn
 
 from onoma.dataset import Dataset, split
 from onoma.errors import OnomaError
 from onoma.language.base import Decoding
 from onoma.language.opening import open_model
 from onoma.language.profiles import Facts, ModelWriter, TemplateWriter, facts
-from onoma.recommenders.bridged.llmkt import LLMKT, reduced
+from onoma.recommenders.bridged.llmkt import LLMKT, _Listening, reduced
 from onoma.recommenders.collaborative.lightgcn import LightGCN
 
 QUICK = {"epochs": 12, "lr": 2e-2, "valid_every": 3, "patience": 9}
@@ -40,6 +41,20 @@ class TestAutoencoder(Conformance):
 class TestSequence(Conformance):
     def make(self):
         return llmkt(of={"name": "sasrec", "width": 16, "heads": 2}, layer="encoder", listen=1.0)
+
+
+def test_the_lesson_of_a_sequence_reads_no_padding():
+    parts = rated_split()
+    model = llmkt(of={"name": "sasrec", "width": 16, "heads": 2}, layer="encoder").fit(parts)
+    task = model.inner._task(parts)
+    view = _Listening(model, task, torch.zeros(parts.dataset.n_users, 2), nn.Identity())
+    rows = task.plan(0, 0)[0]
+    lengths = task.lengths(rows)
+    hidden = torch.randn(len(rows), int(lengths.max()) + 3, 4)
+    expected = [hidden[row, :n].mean(0) for row, n in enumerate(lengths)]
+    assert torch.allclose(view._pooled(hidden, rows), torch.stack(expected), atol=1e-6)
+    items, _ = task.batches.tensors(rows, model.module.n_items)
+    assert ((items != model.module.n_items).sum(1).numpy() == lengths).all()
 
 
 def rated_split():

@@ -15,6 +15,7 @@ from onoma.dataset import Cases, Dataset, Ragged
 from onoma.dataset.likes import likes
 from onoma.errors import OnomaError
 from onoma.evaluation.likes import judged
+from onoma.recommenders.base import Requests
 from onoma.recommenders.tuned.sasrecllm import SASRecLLM
 from tiny import tiny_folder
 
@@ -88,6 +89,32 @@ def test_what_was_not_liked_is_kept_from_the_sequence_model(camps):
     alone = Cases(part.users, Ragged.from_rows([liked]), part.targets, labels=part.labels)
     with torch.no_grad():
         assert torch.allclose(model.soft(part), model.soft(alone), atol=1e-5)
+
+
+def test_a_sequence_model_beside_is_told_the_likes_alone(camps):
+    """Else it would take dislikes for likes; they may not be answered all the same."""
+    model = sasrecllm().fit(camps).sequence
+    part = camps.test.take(np.arange(20))
+    likes = [part.history[row][part.liked[row] > 0] for row in range(20)]
+    alone = Cases(part.users, Ragged.from_rows(likes), part.targets, labels=part.labels)
+    assert part.liked.values.min() == 0
+    assert np.allclose(judged(model, part, camps).scores, judged(model, alone, camps).scores)
+    told = model.recommend(Requests.of(part), 100).items
+    for row in range(20):
+        assert not np.isin(told[row], part.history[row]).any()
+    free = model.recommend(Requests.of(part, mask_seen=False), 100).items
+    assert np.isin(free[0], part.history[0]).any()
+
+
+def test_dealt_vectors_are_those_of_other_items(camps):
+    model, dealt = sasrecllm().fit(camps), sasrecllm(dealt=True).fit(camps)
+    part = camps.test.take(np.arange(6))
+    with torch.no_grad():
+        items = model.module.items[torch.from_numpy(part.targets.values.astype(np.int64))]
+        own = dealt.module.mapped(items)
+        put = dealt.soft(part).view(6, 2, -1)[:, 1]
+    assert not torch.allclose(put, own, atol=1e-4)
+    assert np.allclose(model.judge(part, "text"), dealt.judge(part, "text"), atol=1e-5)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from onoma.dataset import Cases, Dataset, Ragged
 from onoma.dataset.likes import likes
 from onoma.errors import OnomaError
-from onoma.evaluation.likes import judged
+from onoma.evaluation.likes import Judged, judged
 from onoma.language.opening import open_model
 from onoma.recipe import Recipe
 from onoma.recommenders.base import Requests
@@ -99,6 +99,20 @@ def test_a_sequence_model_learns_the_same_answers(asked):
     assert judged(model.fit(asked), asked.test, asked).summary()["auc"] > 0.9
     mine, theirs = model._task(asked), tallrec(shots=64)._task(asked)
     assert np.array_equal(mine.asked.targets.values, theirs.asked.targets.values)
+
+
+def test_intervals_draw_users_with_all_their_questions():
+    """Ten questions of one user, all alike, tell no more than one."""
+    draw = np.random.default_rng(0)
+    scores, labels = draw.normal(size=60), np.arange(60) % 2 == 0
+    one = Judged(scores + labels, labels, np.arange(60, dtype=np.int32), np.ones(60, np.int64))
+    ten = Judged(*(np.repeat(getattr(one, name), 10) for name in ("scores", "labels", "users",
+                                                                  "counts")))  # fmt: skip
+    assert ten.summary()["ci95"] == one.summary()["ci95"]
+    other = Judged(scores, labels, one.users, one.counts)
+    assert (
+        one.above(other)["ci95"][0] < one.above(other)["difference"] < one.above(other)["ci95"][1]
+    )
 
 
 def test_likes_change_the_answer(asked):

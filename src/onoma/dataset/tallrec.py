@@ -42,7 +42,7 @@ def read_tallrec(path: str | Path, *, rejects: Rejects | None = None) -> Dataset
     Returns:
         A data set whose log has ``rating`` (5 liked, 1 not), ``part`` (``train``, ``valid``,
         ``test``) and ``judged`` (true in a record's last row). In a prompt the likes stand before
-        the dislikes, so that is their order here.
+        the dislikes, so that is the order of all histories here.
 
     Raises:
         OnomaError: no titles beside it, a file is damaged, or prompts that are none.
@@ -84,7 +84,8 @@ def _given(table: pl.DataFrame) -> list[tuple[Any, ...]]:
     for number, record in enumerate(table.iter_rows(named=True)):
         user = f"train-{number}"
         flags = record["history_liked"]
-        for item, liked in zip(record["history"], flags, strict=True):
+        told = sorted(zip(record["history"], flags, strict=True), key=lambda one: not one[1])
+        for item, liked in told:
             rows.append((user, item, LIKED if liked else NOT, "train", False))
         rows.append((user, record["target"], LIKED if record["liked"] else NOT, "train", True))
     return rows
@@ -93,7 +94,7 @@ def _given(table: pl.DataFrame) -> list[tuple[Any, ...]]:
 def _asked(
     table: pl.DataFrame, path: Path, catalogue: pl.DataFrame, rejects: Rejects
 ) -> list[tuple[Any, ...]]:
-    by_title = dict(catalogue.select("title", "item_id").iter_rows())
+    by_title = _by_title(catalogue)
     rows: list[tuple[Any, ...]] = []
     bad: list[tuple[int, str, str]] = []
     for number, record in enumerate(table.iter_rows(named=True)):
@@ -114,3 +115,12 @@ def _asked(
         table_of_bad = pl.DataFrame(bad, schema=["place", "reason", "row"], orient="row")
         rejects.add(path, table_of_bad)
     return rows
+
+
+def _by_title(catalogue: pl.DataFrame) -> dict[str, str]:
+    """Item ids by what prompts call them: titles, with the year behind those that lack it."""
+    found: dict[str, str] = {}
+    if "year" in catalogue.columns:
+        for title, year, item in catalogue.select("title", "year", "item_id").iter_rows():
+            found[f"{title} ({year})"] = item
+    return found | dict(catalogue.select("title", "item_id").iter_rows())

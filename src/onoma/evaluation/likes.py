@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from onoma.dataset import Cases, Split
+from onoma.dataset import Cases, Ragged, Split
 from onoma.dataset.files import write_parquet
 from onoma.recommenders.base import Recommender, Requests
 from onoma.recommenders.ranking.clicks import auc
@@ -79,16 +80,20 @@ class Judged:
         except (OSError, pl.exceptions.PolarsError):
             return None
 
-    def _draws(self) -> list[NDArray[np.int64]]:
+    def _draws(self) -> Iterator[NDArray[np.integer]]:
+        """Bootstrap samples of users with all their questions, which are not independent."""
+        _, owner = np.unique(self.users, return_inverse=True)
+        asked = Ragged.from_groups(owner, np.arange(len(owner)), int(owner.max(initial=-1)) + 1)
         draw = np.random.default_rng(_SEED)
-        return [draw.integers(0, len(self.scores), len(self.scores)) for _ in range(DRAWS)]
+        for _ in range(DRAWS):
+            yield asked.take(draw.integers(0, len(asked), len(asked))).values
 
     def above(self, other: Judged) -> dict[str, Any]:
         """The difference in AUC to another recommender on the same questions.
 
         Returns:
-            ``difference``, its 95 % interval over paired bootstrap samples, and ``p``: twice the
-            share of samples on the other side of zero.
+            ``difference``, its 95 % interval over paired bootstrap samples of users, and ``p``:
+            twice the share of samples on the other side of zero.
         """
         drawn = np.array(
             [

@@ -119,6 +119,21 @@ class Requests:
             liked=None if self.liked is None else self.liked.slice(start, stop),
         )
 
+    def of_likes(self) -> Requests:
+        """The same of people known by what they liked; what they did not is seen all the same."""
+        if self.liked is None:
+            return self
+        kept = self.liked.values > 0
+        hidden = self.history.where(~kept) if self.mask_seen else None
+        both = hidden if self.exclude is None or hidden is None else self.exclude.concat(hidden)
+        return replace(
+            self,
+            history=self.history.where(kept),
+            times=None if self.times is None else self.times.where(kept),
+            exclude=self.exclude if both is None else both,
+            liked=None,
+        )
+
     def forbidden(self) -> Ragged:
         """N rows of item codes that no answer may hold."""
         seen = self.history if self.mask_seen else Ragged.empty(len(self))
@@ -332,6 +347,9 @@ class Recommender(ABC):
     def recommend(self, requests: Requests, k: int = 10, *, mode: str | None = None) -> Ranking:
         """The k best items of each request, nothing seen, excluded or outside the catalogue.
 
+        Where likes are told, a recommender that does not read ``liked`` is told the liked part of a
+        history alone: it would take the rest for likes.
+
         Raises:
             ValueError: an unknown mode or k below one.
         """
@@ -340,6 +358,8 @@ class Recommender(ABC):
             raise ValueError(f"{self.name} has no mode {mode!r}; it has {self.modes}")
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
+        if "liked" not in self.reads:
+            requests = requests.of_likes()
         parts = [
             self._recommend(requests.slice(start, min(start + self.batch, len(requests))), k, mode)
             for start in range(0, len(requests), self.batch)

@@ -348,6 +348,10 @@ class NextItem:
         """int64[rows], the user of every window of a batch."""
         return self.batches.owners[batch]
 
+    def lengths(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64[rows], the items that are read of every window of a batch."""
+        return self.batches.windows.lengths[batch] - 1
+
 
 def even(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of zeros and targets of -1 up to a multiple of 128.

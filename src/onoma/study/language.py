@@ -229,7 +229,7 @@ def _original(times: int) -> Arm:
     """The recommender on the original texts alone, told ``times`` times over."""
 
     def told(settings: dict[str, Any], seed: int) -> dict[str, Any]:
-        of = settings.get("encoder", {}).get("of", "sentence")
+        of = _encoder(settings).get("of", "sentence")
         return {**settings, "encoder": {"name": "joined", "parts": [of] * times}}
 
     return told
@@ -237,7 +237,13 @@ def _original(times: int) -> Arm:
 
 def _dealt(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """The generated texts under other items, the original ones where they belong."""
-    return {**settings, "encoder": {**settings["encoder"], "shuffled": seed}}
+    return {**settings, "encoder": {**_encoder(settings), "shuffled": seed}}
+
+
+def _encoder(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's section, where the recipe has one, or a word."""
+    said = settings.get("encoder", "augmented")
+    return {"name": said} if isinstance(said, str) else dict(said)
 
 
 def _graph(settings: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class LLMInit(LightGCN):
         held = interactions(split.train, split.dataset.n_items)
         module = GraphModule(held, held.shape, self.settings)
         with torch.no_grad():
-            module.items.copy_(table)
+            told = table.any(dim=1)
+            module.items[told] = table[told]
             # Users and items without anything to begin with keep their fresh vectors.
             some = torch.from_numpy(held.sum(axis=1) > 0)
             module.users[some] = mean_rows(held, table)[some]

@@ -89,6 +89,15 @@ class ByUser(Protocol):
         ...
 
 
+@runtime_checkable
+class Sequenced(ByUser, Protocol):
+    """One whose rows are sequences."""
+
+    def lengths(self, batch: Any) -> NDArray[np.int64]:
+        """int64[rows], the states of each row that mean something, the first ones."""
+        ...
+
+
 class LLMKT(TrainedRecommender):
     """LLM-KT (S080): knowledge from a language model through a hidden layer.
 
@@ -273,7 +282,7 @@ class _Listening:
             return own
         settings = self.owner.settings
         users = torch.from_numpy(cast(ByUser, self.task).users(rows)).to(self.targets.device)
-        hidden = torch.stack([_pooled(one) for one in self.heard]).mean(0)
+        hidden = torch.stack([self._pooled(one, rows) for one in self.heard]).mean(0)
         if len(hidden) != len(users) or hidden.shape[1] < self.targets.shape[1]:
             raise OnomaError(
                 f"the layer gives {tuple(hidden.shape)} for {len(users)} users and profiles of "
@@ -288,7 +297,10 @@ class _Listening:
     def validate(self) -> float:
         return self.task.validate()
 
-
-def _pooled(hidden: Tensor) -> Tensor:
-    """float[rows, h]; the states of a sequence by their mean."""
-    return hidden.mean(1) if hidden.dim() == 3 else hidden
+    def _pooled(self, hidden: Tensor, rows: Any) -> Tensor:
+        """float[rows, h]; the states of a sequence by their mean, none of those behind its end."""
+        if hidden.dim() != 3:
+            return hidden
+        lengths = torch.from_numpy(cast(Sequenced, self.task).lengths(rows)).to(hidden.device)
+        said = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
+        return (hidden * said[:, :, None]).sum(1) / lengths[:, None]

@@ -30,6 +30,7 @@ class HybridSettings(JudgeSettings):
         sequence: settings of the SASRec, ``train`` among them; it learns what is liked next.
         hybrid: the prompt with a place for each vector.
         expansion: the map's middle is so many times the sequence model's width.
+        dealt: whether vectors are those of other items: a control.
         mapped: training questions of the map; None takes all.
         mapping: the map's schedule; ``batch_tokens`` is not used, ``batch`` is.
     """
@@ -37,7 +38,8 @@ class HybridSettings(JudgeSettings):
     sequence: dict[str, Any] = {}
     hybrid: str = "like-or-not-vectors"
     expansion: int = Field(default=5, ge=1)
-    mapped: int | None = Field(default=512, ge=1)
+    dealt: bool = False
+    mapped: int | None = Field(default=256, ge=1)
     mapping: TrainSettings = TrainSettings()
 
 
@@ -183,8 +185,13 @@ class SASRecLLM(TALLRec):
         """float[m, width]: what stands in each question's slots; nothing in mode ``text``."""
         if mode == "text":
             return None
-        states = self.sequence.last_states(_liked(cases))
-        items = self.module.items[torch.from_numpy(cases.targets.values.astype(np.int64))]
+        history, targets = _liked(cases), cases.targets.values.astype(np.int64)
+        if self.settings.dealt:
+            whose = np.random.default_rng([self.seed, 73]).permutation(self.module.n_items)
+            history = Ragged(history.offsets, whose[history.values])
+            targets = whose[targets]
+        states = self.sequence.last_states(history)
+        items = self.module.items[torch.from_numpy(targets)]
         vectors = {"taste": states.to(items.device), "item": items}
         stacked = torch.stack([vectors[name] for name in self._slots], dim=1)
         return self.module.mapped(stacked.flatten(0, 1))
@@ -203,7 +210,4 @@ def _liked(cases: Cases) -> Ragged:
     """The histories without what was not liked, which is what the sequence model reads."""
     if cases.liked is None:
         return cases.history
-    kept = cases.liked.values > 0
-    return Ragged.from_groups(
-        cases.history.rows()[kept], cases.history.values[kept], len(cases.history)
-    )
+    return cases.history.where(cases.liked.values > 0)
