@@ -15,7 +15,7 @@ from onoma.dataset import Split
 from onoma.evaluation.evaluate import Evaluation, evaluate
 from onoma.evaluation.significance import compare
 from onoma.recipe import Recipe
-from onoma.run import Run, run, run_folder
+from onoma.run import Run, recorded, run, run_folder
 
 _SHOTS = "shots"  # questions that a row beside learns from as well, the very same ones
 
@@ -48,8 +48,8 @@ def other(folder: Path, recipe: Recipe, parts: Split, name: str) -> Run:
     changed.
     """
     theirs, place = placed(folder, recipe, parts, name)
-    about = Run(place, theirs).metrics["dataset"] if (place / "metrics.json").is_file() else {}
-    return run(theirs, None, place, fresh=not parts.dataset.same(about), quiet=True)
+    changed = not parts.dataset.same(recorded(place, theirs))
+    return run(theirs, None, place, fresh=changed, quiet=True)
 
 
 def placed(folder: Path, recipe: Recipe, parts: Split, name: str) -> tuple[Recipe, Path]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onoma.evaluation.evaluate import Evaluation
 
 FORMAT = 1
+_BEGUN = "begun.json"  # the data of a run that is not finished
 _TOLD = 80  # characters of changed settings in a folder's name
 
 
@@ -232,6 +233,7 @@ def run(
     if fresh:
         _clear(folder)
     write_text(recipe.dump(), folder / "recipe.yaml")
+    write_text(json.dumps(parts.describe(), indent=2) + "\n", folder / _BEGUN)
     model = build(recipe, folder, quiet)
     model.fit(parts)
     model.save(folder)
@@ -248,7 +250,8 @@ def run(
             lambda tested, lists: beside(folder, recipe, parts, tested, lists),
         )  # fmt: skip
     write_text(json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json")
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", _BEGUN):
+        (folder / name).unlink(missing_ok=True)
     write_report(folder)
     return Run(folder, recipe)
 
@@ -257,10 +260,8 @@ def _finished(folder: Path, recipe: Recipe, dataset: Dataset) -> bool:
     """Whether the folder holds this very run, finished; False where it may begin or go on there."""
     if (folder / "recipe.yaml").exists():
         _check(folder, recipe)
-        if not (folder / "metrics.json").exists():
-            return False
-        if dataset.same(Run(folder, recipe).metrics.get("dataset", {})):
-            return True
+        if dataset.same(recorded(folder, recipe)):
+            return (folder / "metrics.json").exists()
         raise OnomaError(
             "the data changed since this run",
             where=str(folder),
@@ -273,6 +274,14 @@ def _finished(folder: Path, recipe: Recipe, dataset: Dataset) -> bool:
             fix="Use --out for another folder",
         )
     return False
+
+
+def recorded(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """What a finished or interrupted run says of its data; nothing where there is none."""
+    if (folder / "metrics.json").exists():
+        return dict(Run(folder, recipe).metrics.get("dataset", {}))
+    begun = folder / _BEGUN
+    return dict(json.loads(begun.read_text("utf-8"))) if begun.exists() else {}
 
 
 def _clear(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import yaml
 
 from onoma import open_run
 from onoma.dataset import Dataset, split
+from onoma.errors import OnomaError
+from onoma.recipe import Recipe
 from onoma.recommenders import Requests
+from onoma.run import run
 
 SHORT = ["evaluate.candidates={negatives: 5}", "evaluate.ks=[1,3]"]
 
@@ -223,3 +227,21 @@ def test_users_are_asked_about_as_the_evaluation_does() -> None:
     np.testing.assert_array_equal(asked.history[0][:-1], parts.test.history[0])
     assert parts.test.times is not None and asked.times is not None
     np.testing.assert_array_equal(asked.times[0][:-1], parts.test.times[0])
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(rated, tmp_path, monkeypatch) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    log, words = tmp_path / "log.csv", ["recommender.train.epochs=2", "recommender.width=8"]
+    log.write_bytes(rated.read_bytes())
+    recipe, out = Recipe.load("sasrec", words), tmp_path / "run"
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(sys.modules[run.__module__], "write_names", dies)
+        run(recipe, str(log), out, quiet=True)
+    assert (out / "checkpoint.safetensors").exists() and not (out / "metrics.json").exists()
+    pl.read_csv(log).with_columns(pl.col("timestamp").reverse()).write_csv(log)
+    with pytest.raises(OnomaError, match="data changed"):
+        run(recipe, str(log), out, quiet=True)
+    done = run(recipe, str(log), out, fresh=True, quiet=True)
+    assert done.metrics["training"]["epochs"] == 2 and not (out / "begun.json").exists()
