@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from onoma.neural import depth as depth_module
 from onoma.neural import loss as loss_module
 from onoma.neural.depth import DepthDecoder
+from onoma.neural.noise import Noise
 
 SIZES = (7, depth_module._WIDE + 90, 5)
 
@@ -56,3 +57,16 @@ def test_rows_that_do_not_count_are_hardly_read(monkeypatch):
     there = (many >= 0).sum(0)
     assert read == [int((-(-there // 128) * 128).clamp(max=len(many)).sum())]
     assert int(there.sum()) <= read[0] < many.numel() * 0.8
+
+
+def test_a_block_is_a_squared_relu_with_its_gradients():
+    """In both ways of computing it: with gradients, and in place without."""
+    torch.manual_seed(0)
+    block = depth_module._Block(8, 4, 0.0, Noise()).double()
+    x = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    plain = x + block.down(F.relu(block.up(block.norm(x))).square())
+    torch.testing.assert_close(block(x), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), plain)
+    weights = (block.up.weight, block.down.weight)
+    assert torch.autograd.gradcheck(depth_module._Feed.apply, (x, *weights))

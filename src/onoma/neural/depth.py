@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,39 @@ from torch.nn import functional as F
 
 from onoma.neural.device import compute_dtype
 from onoma.neural.loss import full_softmax
-from onoma.neural.noise import Dropout, Noise
+from onoma.neural.noise import Dropout, Noise, whole
 
 _CODE_SCALE = 0.5  # of a code's initial vector; the state it joins is normalised to 1
 _WIDE = 512  # codes from which a level's logits cost more in memory than in arithmetic
+
+
+class _Feed(torch.autograd.Function):
+    """Product, squared ReLU, product; one wide tensor is kept and passed over in place.
+
+    Twice what is squared is the slope, and it is zero where ReLU cut.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        hidden = _cut(F.linear(x, up))
+        ctx.save_for_backward(x, up, down, hidden)
+        return F.linear(hidden.square(), down)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, up, down, hidden = ctx.saved_tensors
+        flat, narrow = x.flatten(0, -2), grad.flatten(0, -2)
+        wide = hidden.flatten(0, -2)
+        back_down = narrow.T @ wide.square()
+        back = (narrow @ down).mul_(wide)
+        found = (back @ up).mul_(2).view_as(x)
+        return found, (back.T @ flat).mul_(2), back_down
+
+
+def _cut(x: Tensor) -> Tensor:
+    """ReLU in place: a negative float is a negative integer, too, and these are cut faster."""
+    x.view(whole(x.dtype)).clamp_min_(0)
+    return x
 
 
 class _Block(nn.Module):
@@ -32,7 +61,12 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float[..., width] to the same."""
-        fed = self.down(F.relu(self.up(self.norm(x))).square())
+        if torch.is_grad_enabled():
+            dtype = compute_dtype(x)
+            up, down = self.up.weight.to(dtype), self.down.weight.to(dtype)
+            fed = _Feed.apply(self.norm(x).to(dtype), up, down)  # type: ignore[no-untyped-call]
+        else:  # a step of a beam is small, and autocast keeps the weights that it has cast
+            fed = self.down(_cut(self.up(self.norm(x))).square_())
         out: Tensor = x + self.dropout(fed)
         return out
 
