@@ -77,7 +77,7 @@ VERBS = {
         "What a run answers to a user or a bare history.",
         (
             "onoma recommend runs/flagship-movielens --user 42",
-            "onoma recommend runs/flagship-movielens --history 260,1196,172 -k 5 --json",
+            "onoma recommend runs/flagship-movielens --history 260,1196,1210 -k 5 --json",
         ),
     ),
     "explain": Verb(
