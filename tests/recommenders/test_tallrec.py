@@ -109,6 +109,9 @@ def test_intervals_draw_users_with_all_their_questions():
     ten = Judged(*(np.repeat(getattr(one, name), 10) for name in ("scores", "labels", "users",
                                                                   "counts")))  # fmt: skip
     assert ten.summary()["ci95"] == one.summary()["ci95"]
+    mixed = draw.permutation(600)  # in time, questions of a user do not follow each other
+    apart = Judged(*(getattr(ten, name)[mixed] for name in ("scores", "labels", "users", "counts")))
+    assert apart.summary()["ci95"]["auc"] == pytest.approx(one.summary()["ci95"]["auc"])
     other = Judged(scores, labels, one.users, one.counts)
     assert (
         one.above(other)["ci95"][0] < one.above(other)["difference"] < one.above(other)["ci95"][1]

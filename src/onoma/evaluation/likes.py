@@ -83,7 +83,8 @@ class Judged:
     def _draws(self) -> Iterator[NDArray[np.integer]]:
         """Bootstrap samples of users with all their questions, which are not independent."""
         _, owner = np.unique(self.users, return_inverse=True)
-        asked = Ragged.from_groups(owner, np.arange(len(owner)), int(owner.max(initial=-1)) + 1)
+        order = np.argsort(owner, kind="stable")
+        asked = Ragged.from_groups(owner[order], order, int(owner.max(initial=-1)) + 1)
         draw = np.random.default_rng(_SEED)
         for _ in range(DRAWS):
             yield asked.take(draw.integers(0, len(asked), len(asked))).values
