@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onoma.evaluation.evaluate import Evaluation
 
 FORMAT = 1
-_BEGUN = "begun.json"  # the data of a run that is not finished
+BEGUN = "begun.json"  # the data of a run that is not finished
 _TOLD = 80  # characters of changed settings in a folder's name
 
 
@@ -233,7 +233,7 @@ def run(
     if fresh:
         _clear(folder)
     write_text(recipe.dump(), folder / "recipe.yaml")
-    write_text(json.dumps(parts.describe(), indent=2) + "\n", folder / _BEGUN)
+    write_text(json.dumps(parts.describe(), indent=2) + "\n", folder / BEGUN)
     model = build(recipe, folder, quiet)
     model.fit(parts)
     model.save(folder)
@@ -250,7 +250,7 @@ def run(
             lambda tested, lists: beside(folder, recipe, parts, tested, lists),
         )  # fmt: skip
     write_text(json.dumps({"format": FORMAT} | figures, indent=2) + "\n", folder / "metrics.json")
-    for name in ("checkpoint.safetensors", _BEGUN):
+    for name in ("checkpoint.safetensors", BEGUN):
         (folder / name).unlink(missing_ok=True)
     write_report(folder)
     return Run(folder, recipe)
@@ -280,7 +280,7 @@ def recorded(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """What a finished or interrupted run says of its data; nothing where there is none."""
     if (folder / "metrics.json").exists():
         return dict(Run(folder, recipe).metrics.get("dataset", {}))
-    begun = folder / _BEGUN
+    begun = folder / BEGUN
     return dict(json.loads(begun.read_text("utf-8"))) if begun.exists() else {}
 
 

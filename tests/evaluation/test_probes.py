@@ -140,6 +140,8 @@ def test_nothing_is_found_in_a_fair_one(taste):
 class Liking(Planted):
     """Tells what was liked from what was not."""
 
+    reads = Planted.reads | {"liked"}
+
     def _recommend(self, requests, k, mode):
         both = 2 * requests.history.values + requests.liked.values
         told = Ragged(requests.history.offsets, both)

@@ -21,7 +21,7 @@ from onoma.dataset.files import whole_folder, write_parquet, write_text
 from onoma.errors import OnomaError
 from onoma.evaluation.cases import NAME as CASES
 from onoma.recipe import Recipe
-from onoma.run import Run, load_data, run
+from onoma.run import BEGUN, Run, load_data, run
 
 KEYS = ("recall@10", "ndcg@10")  # where ten answers are measured
 _FILES = ("recipe.yaml", "metrics.json", "log.jsonl")
@@ -82,7 +82,7 @@ class Row:
         try:
             done = run(self.recipe, self.data, place, quiet=quiet)
         except OnomaError:
-            if fresh and [path.name for path in place.glob("*")] == ["recipe.yaml"]:
+            if fresh and {path.name for path in place.glob("*")} <= {"recipe.yaml", BEGUN}:
                 shutil.rmtree(place)  # a recipe that never ran
             raise
         self._keep(done, overrides)
