@@ -49,6 +49,7 @@ class Listener(Recommender):
     """Keeps what it is asked."""
 
     name = "listener"
+    reads = frozenset({"history", "liked"})
     window = 3
 
     def __init__(self):
