@@ -123,14 +123,15 @@ class Requests:
         """The same of people known by what they liked; what they did not is seen all the same."""
         if self.liked is None:
             return self
-        kept = self.liked.values > 0
-        hidden = self.history.where(~kept) if self.mask_seen else None
-        both = hidden if self.exclude is None or hidden is None else self.exclude.concat(hidden)
+        kept, exclude = self.liked.values > 0, self.exclude
+        if self.mask_seen:
+            hidden = self.history.where(~kept)
+            exclude = hidden if exclude is None else exclude.concat(hidden)
         return replace(
             self,
             history=self.history.where(kept),
             times=None if self.times is None else self.times.where(kept),
-            exclude=self.exclude if both is None else both,
+            exclude=exclude,
             liked=None,
         )
 

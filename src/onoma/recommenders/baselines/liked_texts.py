@@ -15,6 +15,7 @@ from onoma import encoding
 from onoma.dataset import Cases, Dataset, Split
 from onoma.errors import OnomaError
 from onoma.recommenders.base import Ranking, Recommender, Requests, top_k
+from onoma.recommenders.ranking.clicks import auc
 from onoma.recommenders.storage import read_model, save_model
 from onoma.recommenders.tuned.questions import drawn, put, questions
 
@@ -69,8 +70,6 @@ class LikedTexts(Recommender):
             raise OnomaError(
                 "logistic regression needs scikit-learn", fix="pip install 'onoma[llm]'"
             ) from error
-        from onoma.recommenders.ranking.clicks import auc
-
         self._content = encoding.cached(encoding.build(self.encoder), split)
         asked, valid = questions(split)
         asked = drawn(asked, self.shots, self.seed)

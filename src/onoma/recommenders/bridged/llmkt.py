@@ -89,7 +89,6 @@ class ByUser(Protocol):
         ...
 
 
-@runtime_checkable
 class Sequenced(ByUser, Protocol):
     """One whose rows are sequences."""
 

@@ -16,6 +16,7 @@ from onoma.language.torch_model import TorchModel
 from onoma.neural.device import device
 from onoma.neural.frozen import LoraSettings
 from onoma.neural.trainer import Trainer, TrainSettings
+from onoma.recommenders.base import Requests
 from onoma.recommenders.sequential.sasrec import SASRec
 from onoma.recommenders.tuned.questions import Questions
 from onoma.recommenders.tuned.tallrec import JudgeModule, JudgeSettings, TALLRec
@@ -185,7 +186,8 @@ class SASRecLLM(TALLRec):
         """float[m, width]: what stands in each question's slots; nothing in mode ``text``."""
         if mode == "text":
             return None
-        history, targets = _liked(cases), cases.targets.values.astype(np.int64)
+        history = Requests.of(cases).of_likes().history
+        targets = cases.targets.values.astype(np.int64)
         if self.settings.dealt:
             whose = np.random.default_rng([self.seed, 73]).permutation(self.module.n_items)
             history = Ragged(history.offsets, whose[history.values])
@@ -204,10 +206,3 @@ class SASRecLLM(TALLRec):
     def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> JudgeModule:
         self.sequence = SASRec.load(folder / "sequence", dataset)
         return super()._rebuild(folder, dataset, weights)
-
-
-def _liked(cases: Cases) -> Ragged:
-    """The histories without what was not liked, which is what the sequence model reads."""
-    if cases.liked is None:
-        return cases.history
-    return cases.history.where(cases.liked.values > 0)
