@@ -63,7 +63,7 @@ def placed(folder: Path, recipe: Recipe, parts: Split, name: str) -> tuple[Recip
     mark, own = "", raw["recommender"]
     if own["name"] == recipe.recommender["name"]:
         raw["recommender"] = _over(recipe.recommender, own)
-    elif _SHOTS in own and _SHOTS in recipe.recommender:
+    elif _SHOTS in own and recipe.recommender.get(_SHOTS, 0) != 0:  # none teach nobody
         raw["recommender"] = {**own, _SHOTS: recipe.recommender[_SHOTS]}
     if raw["recommender"] != own:
         text = json.dumps(raw["recommender"], sort_keys=True, default=str)

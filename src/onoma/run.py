@@ -281,7 +281,15 @@ def recorded(folder: Path, recipe: Recipe) -> dict[str, Any]:
     if (folder / "metrics.json").exists():
         return dict(Run(folder, recipe).metrics.get("dataset", {}))
     begun = folder / BEGUN
-    return dict(json.loads(begun.read_text("utf-8"))) if begun.exists() else {}
+    if not begun.exists():
+        return {}
+    try:
+        return dict(json.loads(begun.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OnomaError(
+            "damaged: it says which data the interrupted run is of", where=str(begun),
+            fix="Start over with --fresh",
+        ) from error  # fmt: skip
 
 
 def _clear(folder: Path) -> None:

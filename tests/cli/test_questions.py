@@ -240,6 +240,11 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(rated, tmp_path, monk
         broken.setattr(sys.modules[run.__module__], "write_names", dies)
         run(recipe, str(log), out, quiet=True)
     assert (out / "checkpoint.safetensors").exists() and not (out / "metrics.json").exists()
+    begun = (out / "begun.json").read_text()
+    (out / "begun.json").write_text("{")
+    with pytest.raises(OnomaError, match="--fresh"):
+        run(recipe, str(log), out, quiet=True)
+    (out / "begun.json").write_text(begun)
     pl.read_csv(log).with_columns(pl.col("timestamp").reverse()).write_csv(log)
     with pytest.raises(OnomaError, match="data changed"):
         run(recipe, str(log), out, quiet=True)

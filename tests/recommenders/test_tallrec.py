@@ -189,6 +189,15 @@ def test_a_run_has_its_rows_beside_it(moody, tmp_path):
     assert "AUC" in page and "liked" in page
 
 
+def test_an_untuned_judge_leaves_the_rows_beside_their_questions(moody, tmp_path):
+    data = moody.save(tmp_path / "moody")
+    words = [f"recommender.model={tiny_folder()}", "recommender.shots=0", "data.seen=4"]
+    recipe = Recipe.load("tallrec", [*words, "evaluate.beside=[liked-sasrec]"])
+    run(recipe, str(data), tmp_path / "run", quiet=True)
+    (sequence,) = tmp_path.glob("liked-sasrec-moody*")
+    assert open_run(sequence).recipe.recommender["shots"] == 64
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

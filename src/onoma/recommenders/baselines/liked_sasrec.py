@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
-from onoma.neural.blocks import SequenceEncoder
+from onoma.neural.blocks import SequenceEncoder, check_heads
 from onoma.neural.device import device
 from onoma.neural.noise import Noise
 from onoma.neural.trainer import Task
@@ -28,7 +29,7 @@ class LikedSASRecSettings(BaseModel):
             them for the same seed; None takes all.
         width: model width d.
         blocks: transformer blocks.
-        heads: attention heads.
+        heads: attention heads; they divide ``width``.
         length: items of a history that are read, the last ones.
         dropout: rate inside the blocks.
         input_dropout: rate on the vectors that enter.
@@ -47,6 +48,11 @@ class LikedSASRecSettings(BaseModel):
     input_dropout: float = Field(default=0.2, ge=0, lt=1)
     batch: int = Field(default=16, ge=1)
     validated: int = Field(default=200, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        check_heads(self.width, self.heads)
+        return self
 
 
 class LikedSASRecModule(TrainedModule):
