@@ -26,11 +26,12 @@ SEQUENCE = {
 }  # fmt: skip
 
 
-def sasrecllm(epochs=1, mapping=1, **settings):
+def sasrecllm(epochs=1, mapping=1, schedule=(), **settings):
+    quick = {"lr": 1e-2, "valid_every": 1, **dict(schedule)}
     settings = {
         "model": str(tiny_folder()), "sequence": SEQUENCE, "shots": 16, "mapped": 200, "batch": 8,
-        "length": 3, "validated": 60, "train": {"epochs": epochs, "lr": 1e-2, "valid_every": 1},
-        "mapping": {"epochs": mapping, "lr": 1e-2, "valid_every": 1}, **settings,
+        "length": 3, "validated": 60, "train": {"epochs": epochs, **quick},
+        "mapping": {"epochs": mapping, **quick}, **settings,
     }  # fmt: skip
     return SASRecLLM(**{"quiet": True, **settings})
 
@@ -156,3 +157,76 @@ def test_a_prompt_with_places_that_nothing_fills_is_refused_before_fitting(camps
         model.fit(camps)
     with pytest.raises(OnomaError, match=r"neither \$taste nor \$item"):
         sasrecllm(hybrid="like-or-not").fit(camps)
+
+
+def test_hierarchical_freezing_thaws_the_updates_last(camps):
+    """The step begins where the map's ended, and both move."""
+    held = sasrecllm().fit(camps)
+    model = sasrecllm(together={"epochs": 2, "lr": 1e-2, "valid_every": 1}).fit(camps)
+    part = camps.test.take(np.arange(6))
+    assert not np.allclose(held.judge(part, "text"), model.judge(part, "text"), atol=1e-3)
+    assert not torch.allclose(held.module.map[0].weight, model.module.map[0].weight, atol=1e-3)
+    assert model.training["together"]["epochs"] == 2 and "together" not in held.training
+    with pytest.raises(ValueError, match="no updates"):
+        sasrecllm(shots=0, together={"epochs": 1})
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        {"name": "gru", "width": 12, "train": {"epochs": 8, "lr": 1e-2, "batch_tokens": 256}},
+        {"name": "lightgcn", "width": 12, "layers": 0, "train": {"epochs": 8, "lr": 1e-2}},
+    ],
+)
+def test_another_encoder_before_a_fixed_model(camps, sequence, tmp_path):
+    """Plug and play: the language model keeps its adapter, only the map learns."""
+    first = sasrecllm().fit(camps)
+    first.save(tmp_path / "first")
+    tuned = {"model": str(tiny_folder()), "adapter": str(tmp_path / "first" / "adapter")}
+    model = sasrecllm(model=tuned, shots=0, sequence=sequence, mapping=6).fit(camps)
+    part = camps.test
+    assert np.allclose(first.judge(part, "text"), model.judge(part, "text"), atol=1e-4)
+    assert not model.module.updates and model.module.items.shape[1] == 12
+    found = {mode: judged(model, part, camps, mode).summary()["auc"] for mode in model.modes}
+    assert found["hybrid"] > 0.85
+    model.save(tmp_path / "plugged")
+    again = SASRecLLM.load(tmp_path / "plugged", camps.dataset)
+    assert np.allclose(again.judge(part), model.judge(part), atol=1e-5)
+
+
+def test_an_encoder_without_users_is_refused():
+    with pytest.raises(OnomaError, match="popular has no vectors of users"):
+        sasrecllm(sequence={"name": "popular"})
+
+
+class Broken(Exception):
+    """A run that is broken off."""
+
+
+@pytest.mark.parametrize("stage", ["text", "hybrid"])
+def test_broken_off_in_either_step_and_resumed_gives_the_same_bits(camps, tmp_path, stage):
+    """A step that had ended is not learnt again, and the one that broke goes on."""
+    settings = {
+        "epochs": 3, "mapping": 3, "schedule": {"checkpoint_seconds": 0}, "mapped": 40,
+        "lora": {"dropout": 0.3},
+    }  # fmt: skip
+
+    def saved(name, model):
+        model.fit(camps).save(tmp_path / name)
+        files = sorted((tmp_path / name).rglob("*.safetensors"))
+        return {str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files}
+
+    whole = saved("whole", sasrecllm(folder=tmp_path / "whole-run", **settings))
+    broken = sasrecllm(folder=tmp_path / "broken-run", **settings)
+    learn, asked = broken.missed, []
+
+    def missed(cases, mode):
+        asked.append(mode)
+        if asked.count(stage) == (3 if stage == "text" else 7):
+            raise Broken
+        return learn(cases, mode)
+
+    broken.missed = missed
+    with pytest.raises(Broken):
+        broken.fit(camps)
+    assert saved("again", sasrecllm(folder=tmp_path / "broken-run", **settings)) == whole

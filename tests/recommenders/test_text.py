@@ -304,7 +304,8 @@ def test_low_rank_updates_leave_the_checkpoint_as_it_is(aligned, reviewed, tmp_p
     )
     kit.save_pretrained(tmp_path)
     train = {**QUICK, "epochs": 2, "valid_every": 2}
-    model = lcrec(checkpoint=str(tmp_path), lora=2, train=train).fit(reviewed)
+    lora = {"rank": 2, "dropout": 0.0}
+    model = lcrec(checkpoint=str(tmp_path), lora=lora, train=train).fit(reviewed)
     was = aligned.module.lm.model.layers[0].self_attn.q_proj.weight
     tuned = model.module.lm.model.layers[0].self_attn.q_proj
     assert torch.equal(tuned.base_layer.weight, was)
@@ -314,6 +315,21 @@ def test_low_rank_updates_leave_the_checkpoint_as_it_is(aligned, reviewed, tmp_p
     again = LCRec.load(tmp_path / "run", reviewed.dataset)
     requests = Requests.of(reviewed.test)
     torch.testing.assert_close(again.score(requests), model.score(requests), rtol=0.02, atol=0.1)
+    again.save(tmp_path / "again")
+    for name in ("adapter_model.safetensors", "tokens.safetensors", "README.md"):
+        was, kept = (tmp_path / run / "adapter" / name for run in ("run", "again"))
+        if name != "README.md":
+            assert was.read_bytes() == kept.read_bytes()
+        else:
+            assert "hash of its files" in was.read_text() and "epochs" in was.read_text()
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    read = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tmp_path), tmp_path / "run" / "adapter"
+    )
+    there = read.base_model.model.model.layers[0].self_attn.q_proj.lora_B["default"].weight
+    assert torch.equal(there, tuned.lora_B["default"].weight)
 
 
 def test_preferences_speak_of_the_past_alone(reviewed):

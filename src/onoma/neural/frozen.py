@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from onoma.dataset.files import write_text
-from onoma.neural.lowrank import inject
+from onoma.neural.lowrank import inject, write_adapter
 from onoma.neural.narrow import Narrow
 from onoma.neural.noise import GlobalNoise, Noise
 from onoma.neural.shallow import keep_layers
@@ -236,40 +234,16 @@ class FrozenModule(nn.Module):
         """Write the low-rank updates as peft reads them, with a model card.
 
         Args:
-            folder: ``adapter_model.safetensors``, ``adapter_config.json`` and ``README.md`` go
-                there; made when missing.
+            folder: of :func:`onoma.neural.lowrank.write_adapter`.
             about: paragraphs of the card: what it was trained on and how well it does.
 
         Raises:
             ValueError: there are no updates.
         """
-        from safetensors.torch import save_file
-
-        from onoma.dataset.files import replacing
-
         if self.settings_of_lora is None:
             raise ValueError("no low-rank updates to save")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"base_model.model.{name.replace('/', '.').replace('.default.', '.')}": value
-            for name, value in self.updates.items()
-        }
-        with replacing(folder / "adapter_model.safetensors") as beside:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside)
-        config = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": self.source,
-            "inference_mode": True,
-            "bias": "none",
-            "r": self.settings_of_lora.rank,
-            "lora_alpha": self.settings_of_lora.alpha,
-            "lora_dropout": self.settings_of_lora.dropout,
-            "target_modules": list(self.settings_of_lora.targets),
-        }
-        write_text(json.dumps(config, indent=2) + "\n", folder / "adapter_config.json")
-        write_text(_card(self, about), folder / "README.md")
+        updates = {name.replace("/", "."): value for name, value in self.updates.items()}
+        write_adapter(folder, updates, self.settings_of_lora, self.source, about)
 
 
 @dataclass(frozen=True)
@@ -371,17 +345,3 @@ def _slashed(module: FrozenModule, weights: dict[str, Tensor], prefix: str, *_: 
     own = f"{prefix}updates."
     for name in [name for name in weights if name.startswith(own)]:
         weights[own + name.removeprefix(own).replace(".", "/")] = weights.pop(name)
-
-
-def _card(module: FrozenModule, about: str) -> str:
-    lora = module.settings_of_lora
-    assert lora is not None
-    count = sum(p.numel() for p in module.updates.values())
-    return (
-        "---\nlibrary_name: peft\ntags: [lora, recommendation]\n---\n\n"
-        f"# Low-rank updates of {module.source}\n\n{about.strip()}\n\n"
-        f"{count:,} weights: rank {lora.rank}, alpha {lora.alpha:g}, on "
-        f"{', '.join(lora.targets)}. The language model itself is not here; the name above is the "
-        "hash of its files.\n\nUse it with `onoma models try` or in a recipe: "
-        "`model: {model: smollm2, adapter: THIS_FOLDER}`; or with peft's `PeftModel`.\n"
-    )

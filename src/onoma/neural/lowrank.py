@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from onoma.dataset.files import replacing, write_text
 from onoma.errors import OnomaError
 
 if TYPE_CHECKING:
@@ -104,3 +107,54 @@ def inject(network: PreTrainedModel, lora: LoraSettings) -> None:
             where="recipe",
             fix="Set lora.targets",
         ) from error
+
+
+def write_adapter(
+    folder: str | Path,
+    updates: Mapping[str, Tensor],
+    lora: LoraSettings,
+    source: str,
+    about: str,
+) -> None:
+    """Write low-rank updates as peft reads them, with a model card.
+
+    Args:
+        folder: ``adapter_model.safetensors``, ``adapter_config.json`` and ``README.md`` go there;
+            made when missing.
+        updates: what :func:`inject` added, by the name that it has in the language model.
+        lora: their settings.
+        source: says which language model they update.
+        about: paragraphs of the card: what they were trained on and how well they do.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"base_model.model.{name.replace('.default.', '.')}": value.detach().cpu().contiguous()
+        for name, value in updates.items()
+    }
+    with replacing(folder / "adapter_model.safetensors") as beside:
+        save_file(tensors, beside)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": source,
+        "inference_mode": True,
+        "bias": "none",
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.targets),
+    }
+    write_text(json.dumps(config, indent=2) + "\n", folder / "adapter_config.json")
+    count = sum(value.numel() for value in updates.values())
+    card = (
+        "---\nlibrary_name: peft\ntags: [lora, recommendation]\n---\n\n"
+        f"# Low-rank updates of {source}\n\n{about.strip()}\n\n"
+        f"{count:,} weights: rank {lora.rank}, alpha {lora.alpha:g}, on "
+        f"{', '.join(lora.targets)}. The language model itself is not here; the name above is the "
+        "hash of its files.\n\nUse it with `onoma models try` or in a recipe: "
+        "`model: {model: smollm2, adapter: THIS_FOLDER}`; or with peft's `PeftModel`.\n"
+    )
+    write_text(card, folder / "README.md")

@@ -20,6 +20,7 @@ from onoma.dataset.files import write_text
 from onoma.encoding.text import item_texts
 from onoma.errors import OnomaError
 from onoma.indexing import ItemIndex
+from onoma.language.pulling import weights_folder
 from onoma.neural.beam import beam_search, exhaustive
 from onoma.neural.device import autocast, device
 from onoma.neural.trainer import Task
@@ -47,7 +48,7 @@ class TextSettings(NameSettings):
         heads: its attention heads.
         inner: of its feed-forward.
         dropout: rate.
-        checkpoint: a transformers folder to start from instead.
+        checkpoint: a transformers folder to start from instead, or a model that was pulled.
         vocabulary: subwords learnt from the training texts; a checkpoint brings its own.
         form: how names are said: ``tokens``, ``text`` or ``auto``.
         prompts: a packaged collection or a YAML file.
@@ -137,6 +138,12 @@ class TextRecommender(NamesItems):
         """An example of one of the prompts; None where none fits the event."""
         return asker.question(prompts, event, rng)
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The transformers folder whose weights training starts from; None: from scratch."""
+        given = self.settings.checkpoint
+        return None if given is None else str(weights_folder(given))
+
     @abstractmethod
     def _configure(self, size: int | None) -> Any:
         """The configuration for a vocabulary of a size; None asks for the checkpoint's own."""
@@ -148,7 +155,7 @@ class TextRecommender(NamesItems):
     def _build(self, split: Split) -> TextModule:
         self._name_items(split)
         assert self.index is not None
-        settings, checkpoint = self.settings, self.settings.checkpoint
+        settings, checkpoint = self.settings, self.checkpoint
         if checkpoint is None:
             self.vocabulary = Vocabulary.learnt(self._texts(split), settings.vocabulary)
         else:

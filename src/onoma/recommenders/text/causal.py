@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from onoma.errors import OnomaError
 from onoma.neural.attention import attend_in_float32
+from onoma.neural.lowrank import inject
 from onoma.neural.noise import GlobalNoise
 from onoma.neural.seq2seq import padding
 from onoma.recommenders.text.module import TextModule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+    from onoma.neural.frozen import LoraSettings
 
 # Architectures whose attention is that of Llama; the speller computes it itself.
 KINDS = ("llama", "mistral", "qwen2")
@@ -99,8 +102,8 @@ class CausalModule(TextModule):
         n_items: items that it knows.
         dropout: on what enters.
         checkpoint: a transformers folder whose weights it starts from.
-        rank: of the low-rank updates (Hu et al., LoRA, ICLR 2022) that are trained instead of
-            the model's own weights; 0 trains all.
+        lora: the low-rank updates that are trained instead of the model's own weights; None
+            trains all.
 
     Raises:
         OnomaError: the checkpoint cannot be read, or peft is not installed.
@@ -114,7 +117,7 @@ class CausalModule(TextModule):
         n_items: int,
         dropout: float = 0.0,
         checkpoint: str | None = None,
-        rank: int = 0,
+        lora: LoraSettings | None = None,
     ) -> None:
         super().__init__()
         from transformers import AutoModelForCausalLM
@@ -137,8 +140,8 @@ class CausalModule(TextModule):
         nn.init.normal_(self.new.weight, std=float(known.std()))
         if checkpoint is not None:
             self.new.weight.data += known.mean(dim=0)
-        if rank:
-            _add_low_rank(self.lm, rank)
+        if lora is not None:
+            inject(self.lm, lora)
         self.register_buffer("seen", torch.zeros(n_items, dtype=torch.bool))
         self.share()
 
@@ -178,6 +181,10 @@ class CausalModule(TextModule):
         """Says tokens one by one."""
         return CausalSpeller(self)
 
+    def updates(self) -> dict[str, Tensor]:
+        """The low-rank updates, by the name that each has in the language model."""
+        return {name: p for name, p in self.lm.named_parameters() if ".lora_" in name}
+
     def describe(self) -> dict[str, Any]:
         """The configuration, JSON values only."""
         about: dict[str, Any] = self.config.to_dict()
@@ -191,16 +198,6 @@ def restored_config(about: dict[str, Any]) -> PreTrainedConfig:
     kind = about.pop("model_type")
     about.pop("transformers_version", None)
     return AutoConfig.for_model(kind, **about)
-
-
-def _add_low_rank(model: nn.Module, rank: int) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise OnomaError("low-rank updates need peft", fix="pip install 'onoma[llm]'") from error
-    inject_adapter_in_model(
-        LoraConfig(r=rank, lora_alpha=4 * rank, target_modules=["q_proj", "v_proj"]), model
-    )
 
 
 class CausalSpeller:

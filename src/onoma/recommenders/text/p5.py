@@ -32,8 +32,8 @@ class P5(TextRecommender):
 
     def _configure(self, size: int | None) -> Any:
         settings = self.settings
-        if settings.checkpoint is not None:
-            return checkpoint_config(settings.checkpoint, size)
+        if (checkpoint := self.checkpoint) is not None:
+            return checkpoint_config(checkpoint, size)
         assert size is not None
         return small_config(
             size, settings.width, settings.layers, settings.heads, settings.inner,

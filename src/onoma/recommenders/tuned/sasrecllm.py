@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from onoma.dataset import Cases, Dataset, Ragged, Split
@@ -17,23 +17,29 @@ from onoma.neural.device import device
 from onoma.neural.frozen import LoraSettings
 from onoma.neural.trainer import Trainer, TrainSettings
 from onoma.recommenders.base import Requests
-from onoma.recommenders.sequential.sasrec import SASRec
+from onoma.recommenders.collaborative.lightgcn import LightGCN
+from onoma.recommenders.registry import recommender
+from onoma.recommenders.transformer import TransformerRecommender
 from onoma.recommenders.tuned.questions import Questions
 from onoma.recommenders.tuned.tallrec import JudgeModule, JudgeSettings, TALLRec
 
+Encoder = TransformerRecommender | LightGCN
 _VECTORS = ("taste", "item")  # places that vectors fill
 
 
 class HybridSettings(JudgeSettings):
-    """The judge, the sequence model, and the map between them.
+    """The judge, the model whose vectors it reads, and the map between them.
 
     Attributes:
-        sequence: settings of the SASRec, ``train`` among them; it learns what is liked next.
+        sequence: the recommender whose vectors are read, which learns what is liked next: a
+            ``name`` (``sasrec`` where none is given) and its settings, ``train`` among them.
         hybrid: the prompt with a place for each vector.
         expansion: the map's middle is so many times the sequence model's width.
         dealt: whether vectors are those of other items: a control.
         mapped: training questions of the map; None takes all.
         mapping: the map's schedule; ``batch_tokens`` is not used, ``batch`` is.
+        together: the schedule of a last step in which the map and the updates learn from the
+            map's questions together; None leaves it out.
     """
 
     sequence: dict[str, Any] = {}
@@ -42,6 +48,13 @@ class HybridSettings(JudgeSettings):
     dealt: bool = False
     mapped: int | None = Field(default=256, ge=1)
     mapping: TrainSettings = TrainSettings()
+    together: TrainSettings | None = None
+
+    @model_validator(mode="after")
+    def _something_to_tune(self) -> Self:
+        if self.together is not None and self.shots == 0:
+            raise ValueError("together: with shots=0 there are no updates to learn")
+        return self
 
 
 class HybridModule(JudgeModule):
@@ -84,11 +97,16 @@ class SASRecLLM(TALLRec):
 
     First a SASRec learns what is liked next. Then low-rank updates are tuned on questions in words,
     as in TALLRec; last, with those and the SASRec at rest, a map is trained that puts the user's
-    state and the item's vector into the prompt: the authors' strategy of two stages.
+    state and the item's vector into the prompt: the authors' strategy of two stages. Their other
+    two are settings. Hierarchical freezing, ``together``: when the map has learnt, the updates
+    thaw and both go on. Plug and play, ``sequence: {name: gru}`` with ``shots: 0`` around a model
+    with an adapter: the language model is fixed, another encoder is put before it, and only the
+    map learns.
 
-    Mode ``text`` answers from the words alone, which is the model after the second step. We depart
-    from the paper where the SASRec has a softmax over the catalogue and the language model is
-    small and not quantised.
+    Mode ``text`` answers from the words alone, which is the model after the second step (after
+    the last, with ``together``). We depart from the paper where the SASRec has a softmax over the
+    catalogue, the SASRec rests in every strategy, and the language model is small and not
+    quantised.
 
     Args:
         train: the schedule of the updates.
@@ -98,7 +116,10 @@ class SASRecLLM(TALLRec):
         settings: of :class:`HybridSettings`.
 
     Attributes:
-        sequence: the SASRec.
+        sequence: the SASRec, or what stands in its place.
+
+    Raises:
+        OnomaError: ``sequence`` names a recommender without vectors of users.
     """
 
     name = "sasrecllm"
@@ -106,6 +127,7 @@ class SASRecLLM(TALLRec):
     settings: HybridSettings
     module: HybridModule
     modes = ("hybrid", "text")
+    sequence: Encoder
 
     def __init__(
         self,
@@ -118,56 +140,81 @@ class SASRecLLM(TALLRec):
     ) -> None:
         super().__init__(train=train, seed=seed, folder=folder, quiet=quiet, **settings)
         beside = self.folder and self.folder / "sequence"
-        self.sequence = SASRec.create(
-            self.settings.sequence, seed=seed, folder=beside, quiet=quiet
+        given = {k: v for k, v in self.settings.sequence.items() if k != "name"}
+        self.sequence = self._encoder().create(
+            given, seed=seed, folder=beside, quiet=quiet
         )  # wrong settings are told before anything is fitted
+
+    def _encoder(self) -> type[Encoder]:
+        """The class whose vectors are read."""
+        name = self.settings.sequence.get("name", "sasrec")
+        kind = recommender(name)
+        if not issubclass(kind, TransformerRecommender | LightGCN):
+            raise OnomaError(
+                f"{name} has no vectors of users that a map could read",
+                where="recommender.sequence",
+                fix="Use sasrec, gru, cnn, hstu or lightgcn",
+            )
+        return kind
 
     @property
     def window(self) -> int | None:
-        """None: the SASRec reads the last likes, however far back they are."""
+        """None: the encoder reads the last likes, however far back they are."""
         return None
 
     def fit(self, split: Split) -> Self:
-        """Fit the SASRec, tune the updates, train the map."""
+        """Fit the SASRec, tune the updates, train the map, and then both where that is asked."""
+        settings = self.settings
         self._prepare(split.dataset)  # a wrong prompt is told before anything is fitted
         self.sequence.fit(split)
+        vectors = self.sequence.item_vectors()
+        if vectors is None:
+            raise OnomaError("the recommender has no item vectors", where="recommender.sequence")
         torch.manual_seed(self.seed)
         self.forget()
-        self.module = self._made(split.dataset.n_items).to(device())
-        vectors = self.sequence.item_vectors()
-        assert vectors is not None
+        self.module = self._hybrid(split.dataset.n_items, vectors.shape[1]).to(device())
         self.module.items.copy_(nn.functional.normalize(torch.from_numpy(vectors), dim=1))
-        told: dict[str, Any] = {}
-        if self.settings.shots != 0:
-            beside = self.folder and self.folder / "text"
-            self._only(updates=True)
-            task = Questions(self, split, self.settings.shots, "text")
-            trainer = Trainer(self.train, self.seed, beside, self.quiet)
-            told = trainer.fit(self.module, self.module.noise, task)
-        self._only(updates=False)
-        trainer = Trainer(self.settings.mapping, self.seed, self.folder, self.quiet)
-        task = Questions(self, split, self.settings.mapped, "hybrid")
-        self.training = trainer.fit(self.module, self.module.noise, task)
-        for stage in ("sequence", "text"):  # kept till now, for a run that is broken off
-            if self.folder:
+        told: dict[str, dict[str, Any]] = {"sequence": dict(self.sequence.training)}
+        if settings.shots != 0:
+            told["text"] = self._stage(split, "text", self.train, ["updates"], settings.shots)
+        told["map"] = self._stage(split, "map", settings.mapping, ["map"], settings.mapped)
+        if settings.together is not None:
+            both = ["map", "updates"]
+            told["together"] = self._stage(
+                split, "together", settings.together, both, settings.mapped
+            )
+        for stage in told:  # kept till now, for a run that is broken off
+            if self.folder and stage != "map":
                 (self.folder / stage / "checkpoint.safetensors").unlink(missing_ok=True)
-        self.training |= {"text": told, "history": trainer.history}
-        first = self.sequence.training
-        self.training["sequence"] = {k: v for k, v in first.items() if k != "history"}
-        spent = [self.training, self.training["sequence"], told]
-        self.seconds["train"] = sum(float(part.get("seconds", 0.0)) for part in spent)
+        self.seconds["train"] = sum(float(part.get("seconds", 0.0)) for part in told.values())
+        told["sequence"].pop("history", None)
+        self.training = told.pop("map") | told
         self.forget()
         return self
 
-    def _only(self, *, updates: bool) -> None:
-        """Train the updates, or the map."""
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(name.startswith("updates") == updates)
+    def _stage(
+        self, split: Split, name: str, train: TrainSettings, parts: list[str], shots: int | None
+    ) -> dict[str, Any]:
+        """Train some parts of the module on questions, the others at rest.
 
-    def _made(self, n_items: int) -> HybridModule:
+        Args:
+            split: its questions.
+            name: of its folder; the map's is the run's own.
+            train: the schedule.
+            parts: of ``updates`` and ``map``.
+            shots: questions; None takes all.
+        """
+        for key, parameter in self.module.named_parameters():
+            parameter.requires_grad_(key.split(".")[0] in parts)
+        beside = self.folder if name == "map" or self.folder is None else self.folder / name
+        task = Questions(self, split, shots, "hybrid" if "map" in parts else "text")
+        trainer = Trainer(train, self.seed, beside, self.quiet)
+        told = trainer.fit(self.module, self.module.noise, task)
+        return told if name == "text" else told | {"history": trainer.history}
+
+    def _hybrid(self, n_items: int, width: int) -> HybridModule:
         settings = self.settings
         lora = None if settings.shots == 0 else settings.lora
-        width = int(self.sequence.settings.model_dump()["width"])
         return HybridModule(self._model, n_items, lora, settings.layers, width, settings.expansion)
 
     def _prepare(self, dataset: Dataset) -> None:
@@ -192,17 +239,27 @@ class SASRecLLM(TALLRec):
             whose = np.random.default_rng([self.seed, 73]).permutation(self.module.n_items)
             history = Ragged(history.offsets, whose[history.values])
             targets = whose[targets]
-        states = self.sequence.last_states(history)
+        states = _tastes(self.sequence, history)
         items = self.module.items[torch.from_numpy(targets)]
         vectors = {"taste": states.to(items.device), "item": items}
         stacked = torch.stack([vectors[name] for name in self._slots], dim=1)
         return self.module.mapped(stacked.flatten(0, 1))
 
     def save(self, folder: str | Path) -> None:
-        """Write the map and the updates, an adapter of these, and the SASRec beside them."""
+        """Write the map and the updates, an adapter of these, and the encoder beside them."""
         super().save(folder)
         self.sequence.save(Path(folder) / "sequence")
 
+    def _shaped(self, dataset: Dataset, weights: dict[str, Tensor]) -> JudgeModule:
+        return self._hybrid(dataset.n_items, weights["items"].shape[1])
+
     def _rebuild(self, folder: Path, dataset: Dataset, weights: dict[str, Tensor]) -> JudgeModule:
-        self.sequence = SASRec.load(folder / "sequence", dataset)
+        self.sequence = self._encoder().load(folder / "sequence", dataset)
         return super()._rebuild(folder, dataset, weights)
+
+
+def _tastes(model: Encoder, history: Ragged) -> Tensor:
+    """float32[n, d], the users behind n histories."""
+    if isinstance(model, LightGCN):
+        return model.user_vectors(history)
+    return model.last_states(history)

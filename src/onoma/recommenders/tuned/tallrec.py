@@ -139,12 +139,13 @@ class TALLRec(TrainedRecommender):
 
     def _build(self, split: Split) -> JudgeModule:
         self._prepare(split.dataset)
-        return self._made(split.dataset.n_items)
+        return self._shaped(split.dataset, {})
 
-    def _made(self, n_items: int) -> JudgeModule:
+    def _shaped(self, dataset: Dataset, weights: dict[str, Tensor]) -> JudgeModule:
+        """A module for a catalogue, of the shape of weights that were saved, if there are any."""
         settings = self.settings
         lora = None if settings.shots == 0 else settings.lora
-        return JudgeModule(self._model, n_items, lora, settings.layers)
+        return JudgeModule(self._model, dataset.n_items, lora, settings.layers)
 
     def _prepare(self, dataset: Dataset) -> None:
         settings = self.settings
@@ -291,7 +292,7 @@ class TALLRec(TrainedRecommender):
         from onoma.recommenders.storage import read_model
 
         self._prepare(dataset)
-        module = self._made(dataset.n_items)
+        module = self._shaped(dataset, weights)
         record, _ = read_model(folder, self.name)
         if record["source"] != module.source:
             raise OnomaError(
