@@ -12,6 +12,7 @@ from conformance import Conformance
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
 from onoma.neural.alignment import uniformity
+from onoma.neural.alignment import uniformity
 from onoma.recommenders.base import Requests
 from onoma.recommenders.bridged.llmsrec import LLMSRec, _Learning
 from onoma.recommenders.bridged.soft import Places
@@ -140,13 +141,28 @@ def test_the_lesson_draws_users_to_what_is_made_of_their_states(small_split):
         return float(own.mean() - (cosine.sum() - own.sum()) / (cosine.numel() - len(own)))
 
     longer = {**QUICK, "lr": 1e-2, "epochs": 16, "valid_every": 16}
-    model = llmsrec(distil=4.0, batch=12, train=longer).fit(small_split)
+    model = llmsrec(distil=4.0, uniformity=4.0, batch=12, train=longer).fit(small_split)
     torch.manual_seed(0)
     fresh = llmsrec()
     fresh.sequence = model.sequence
     fresh.module = fresh._build(small_split)
     assert nearer(model) > 0.15 > abs(nearer(fresh)) + 0.05
-    assert not hasattr(llmsrec(distil=0).fit(small_split).module, "teach")
+
+
+def test_without_the_lesson_the_guard_against_collapse_stays(small_split):
+    """What the lesson is worth is not what its guard is worth: S041's loss has both."""
+    asked = Requests.of(small_split.valid)
+
+    def crowd(model):
+        assert not hasattr(model.module, "teach")
+        with torch.no_grad():
+            return float(uniformity(torch.nn.functional.normalize(model.user_vectors(asked))))
+
+    longer = {**QUICK, "lr": 1e-2, "epochs": 4, "valid_every": 4}
+    guarded, bare = (
+        llmsrec(distil=0, uniformity=weight, train=longer).fit(small_split) for weight in (20, 0)
+    )
+    assert crowd(guarded) < crowd(bare) - 0.05
 
 
 def test_negatives_are_others(small_split):

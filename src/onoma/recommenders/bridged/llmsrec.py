@@ -55,8 +55,8 @@ class LLMSRecSettings(SoftSettings):
         width: dimensions of the vectors whose products are the scores.
         negatives: items drawn for each user of a batch.
         shared: a user's target is told from all items of the batch; else from his own negatives.
-        distil: weight of the lesson from the SASRec, its guard against collapse included; 0: none.
-        uniformity: weight of that guard within the lesson.
+        distil: weight of the lesson from the SASRec; 0: none.
+        uniformity: weight of the guard against collapse, of users and of what is taught.
     """
 
     dates: bool = True
@@ -298,18 +298,19 @@ class _Learning:
             out = F.cross_entropy(products, places[:, 0])
         else:
             out = F.cross_entropy(products.gather(1, places), torch.zeros_like(places[:, 0]))
-        if settings.distil:
-            out = out + settings.distil * self._lesson(users.float(), history)
-        return out
+        return out + self._lesson(users.float(), history)
 
     def _lesson(self, users: Tensor, history: Ragged) -> Tensor:
-        """How far users are from what is made of the SASRec's states, and how crowded both are."""
+        """How crowded users are, and how far from what is made of the SASRec's states."""
+        settings = self.owner.settings
+        users = F.normalize(users, dim=1)
+        crowd = uniformity(users)
+        if not settings.distil:
+            return settings.uniformity * crowd
         states = self.owner.states(history).to(users.device)
         taught = F.normalize(self.owner.module.teach(states), dim=1)
-        users = F.normalize(users, dim=1)
-        crowd = uniformity(users) + uniformity(taught)
         apart = (users - taught).square().sum(1).mean()
-        return apart + self.owner.settings.uniformity * crowd
+        return settings.distil * apart + settings.uniformity * (crowd + uniformity(taught))
 
     def validate(self) -> float:
         self.owner.forget()
