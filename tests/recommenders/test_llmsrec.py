@@ -12,7 +12,6 @@ from conformance import Conformance
 from onoma.dataset import Ragged
 from onoma.errors import OnomaError
 from onoma.neural.alignment import uniformity
-from onoma.neural.alignment import uniformity
 from onoma.recommenders.base import Requests
 from onoma.recommenders.bridged.llmsrec import LLMSRec, _Learning
 from onoma.recommenders.bridged.soft import Places
