@@ -186,7 +186,7 @@ def test_a_run_has_its_rows_beside_it(moody, tmp_path):
     again = judged(done.recommender, done.split.test, done.split).summary()["auc"]
     assert again == pytest.approx(figures["test"]["auc"], abs=1e-6)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "AUC" in page and "liked" in page
+    assert "AUC" in page and "liked" in page and "majority (right in" in page
 
 
 def test_an_untuned_judge_leaves_the_rows_beside_their_questions(moody, tmp_path):

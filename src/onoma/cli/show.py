@@ -68,6 +68,8 @@ def with_interval(figures: Mapping[str, Any], key: str) -> str:
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """Test figures of a run, its modes, and the published ones below."""
+    from onoma.evaluation.likes import majority
+
     test: Mapping[str, Any] = metrics.get("test", {})
     keys = columns(test, (5, 10)) or columns(test, (1, 3))
     masked = metrics.get("protocol", {}).get("mask_seen", True)
@@ -83,6 +85,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         rows.append(["  validation", *(figure(metrics["valid"].get(key)) for key in keys)])
     for name, figures in metrics.get("beside", {}).items():
         rows.append([f"{name}, same cases", *(with_interval(figures, key) for key in keys)])
+    for name, row in majority(test).items():
+        rows.append([name, *(figure(row.get(key)) for key in keys)])
     for name, figures in metrics.get("published", {}).items():
         rows.append([f"{name} (published)", *(figure(figures.get(key)) for key in keys)])
     data = metrics.get("dataset", {})

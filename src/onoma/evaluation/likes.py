@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,19 @@ from onoma.recommenders.ranking.clicks import auc
 NAME = "judged.parquet"
 DRAWS = 1000  # bootstrap samples
 _SEED = 0
+
+
+def majority(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The row of who gives the more frequent answer to every question; none without answers.
+
+    Args:
+        figures: of :meth:`Judged.summary`, or any other.
+    """
+    right = figures.get("majority_accuracy")
+    if right is None:
+        return {}
+    row = {"auc": 0.5} | ({"uauc": 0.5} if "uauc" in figures else {})
+    return {f"majority (right in {right:.1%})": row}
 
 
 @dataclass(frozen=True)

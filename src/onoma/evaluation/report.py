@@ -9,6 +9,7 @@ from typing import Any
 
 from onoma.dataset.files import write_text
 from onoma.errors import OnomaError
+from onoma.evaluation.likes import majority
 from onoma.evaluation.names_page import names_section, names_style
 from onoma.evaluation.report_page import (
     Dot,
@@ -150,6 +151,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
         for mode, figures in modes.items()
     }
     other = {f"{name}, same cases": f for name, f in _map(metrics, "beside").items()}
+    other |= majority(test)
     other |= {f"{source} (published)": figures for source, figures in published.items()}
     charts = []
     drawn_keys = ((f"ndcg@{k}", f"NDCG@{k}"), (f"recall@{k}", f"Recall@{k}"), ("auc", "AUC"))
