@@ -76,8 +76,16 @@ def test_tiers_begin_as_the_first_layers_or_anew(untrained, small_split):
     anew.module = anew._build(small_split)
     mine, theirs = untrained.module.state_dict(), anew.module.state_dict()
     assert {k: v.shape for k, v in mine.items()} == {k: v.shape for k, v in theirs.items()}
-    name = "encoder.body.layers.0.self_attn.q_proj.weight"
-    assert not torch.equal(mine[name], theirs[name])
+    user, item = (
+        f"{tier}.body.layers.0.self_attn.q_proj.weight" for tier in ("encoder", "item.tier")
+    )
+    assert not torch.equal(mine[user], theirs[user])
+    half = hllm(start="random-items")
+    half.module = half._build(small_split)
+    halves = half.module.state_dict()
+    assert torch.equal(mine[user], halves[user])
+    for name in (item, "item.words.weight"):
+        assert not torch.equal(mine[name], halves[name])
 
 
 def test_the_mark_is_read_behind_each_text(untrained, small_split):

@@ -46,7 +46,8 @@ class HLLMSettings(SequenceSettings):
 
     Attributes:
         model: the language model whose first layers both tiers are.
-        start: its weights, or fresh ones of the same shape, the control.
+        start: its weights, or fresh ones of the same shape, the controls: in both tiers
+            (``random``), or in the item tier and its words alone (``random-items``).
         item_layers: layers of the item tier.
         user_layers: layers of the user tier.
         fields: columns of the catalogue that make an item's text.
@@ -64,7 +65,7 @@ class HLLMSettings(SequenceSettings):
     length: int = Field(default=20, ge=2)
     scale: float = Field(default=1 / 0.07, gt=0, le=100)
     model: Any = "smollm2"
-    start: Literal["pretrained", "random"] = "pretrained"
+    start: Literal["pretrained", "random", "random-items"] = "pretrained"
     item_layers: int = Field(default=4, ge=1)
     user_layers: int = Field(default=4, ge=1)
     fields: tuple[str, ...] = ("title", "description")
@@ -228,9 +229,11 @@ class HLLM(TransformerRecommender):
         )
         self._config = cast("PreTrainedConfig", item.config)
         table = table.float().cpu()[torch.from_numpy(known)]
-        if s.start == "random":
+        if s.start != "pretrained":
             torch.manual_seed(self.seed)
-            item, user = fresh(self._config, s.item_layers), fresh(self._config, s.user_layers)
+            item = fresh(self._config, s.item_layers)
+            if s.start == "random":
+                user = fresh(self._config, s.user_layers)
             spread = float(getattr(self._config, "initializer_range", 0.02))
             table = torch.randn(table.shape) * spread
         return HLLMModule(s, texts, torch.from_numpy(known), (item, user), table)
