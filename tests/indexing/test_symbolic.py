@@ -141,6 +141,18 @@ def test_sequential_numbers_follow_the_walk(small_split: Split) -> None:
         build("sequential", order="backwards")
 
 
+def test_without_times_users_are_walked_as_they_are_counted() -> None:
+    """Two users of a log without times share a walk only where their numbers are near."""
+    log = [(str(user), f"{user // 10}-{step}") for user in range(120) for step in range(5)]
+    frame = pl.DataFrame(log, schema=["user_id", "item_id"], orient="row")
+    data = Dataset.construct(frame, name="uncounted")
+    index = build("sequential", size=256).build(split(data))
+    assert index.meta["order"] == "id"
+    tens = [int(data.item_ids[item].split("-")[0]) for item in np.argsort(index.codes[:, 0])]
+    met = tens[: len(tens) - index.meta["unseen"]]
+    assert met == sorted(met) and len(set(met)) == 12  # 2 before 10: numbers, not words
+
+
 def planted(groups: int = 4, each: int = 30, seed: int = 0) -> tuple[Dataset, np.ndarray]:
     """Users who buy inside one group of items only."""
     rng = np.random.default_rng(seed)

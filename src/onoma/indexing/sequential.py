@@ -14,7 +14,7 @@ from onoma.indexing.random_names import digits
 if TYPE_CHECKING:
     from onoma.dataset.split import Split
 
-ORDERS = ("time", "item", "short-to-long", "long-to-short", "random")
+ORDERS = ("time", "id", "item", "short-to-long", "long-to-short", "random")
 
 
 class SequentialNames(IndexMethod):
@@ -25,9 +25,10 @@ class SequentialNames(IndexMethod):
     histories would put the test item next to its history.
 
     Args:
-        order: of the users: ``time`` of their first interaction, ``item`` (along the items by id,
-            whoever trained on one; the order of files that are sorted by product, without their
-            leak), ``short-to-long``, ``long-to-short`` or ``random``.
+        order: of the users: ``time`` of their first interaction (``id`` in a log without times),
+            ``id`` (numbers as numbers; the order of files that count their users), ``item`` (along
+            the items by id, whoever trained on one; the order of files that are sorted by product,
+            without their leak), ``short-to-long``, ``long-to-short`` or ``random``.
         size: the numbers are written in this base, a digit a level.
     """
 
@@ -60,7 +61,7 @@ class SequentialNames(IndexMethod):
             (self.size,) * levels,
             self.name,
             {},
-            {"order": self.order, "seed": seed, "unseen": len(rest)},
+            {"order": self._order(split), "seed": seed, "unseen": len(rest)},
         )
 
     def assign(self, index: ItemIndex, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -75,22 +76,31 @@ class SequentialNames(IndexMethod):
             )
         return digits(np.arange(first, first + len(vectors)), index.depth, index.sizes[0])
 
+    def _order(self, split: Split) -> str:
+        """Users of a log without times would stand as they were shuffled."""
+        timed = bool((split.train_times >= 0).any())
+        return "id" if self.order == "time" and not timed else self.order
+
     def _users(self, split: Split, rng: np.random.Generator) -> NDArray[np.int64]:
-        train = split.train
+        train, order = split.train, self._order(split)
         shuffled = rng.permutation(len(train))
-        if self.order == "random":
+        if order == "random":
             return shuffled
-        if self.order == "item":
+        if order == "id":
+            ids = split.dataset.users["user_id"].to_numpy()
+            counted = all(word.isdecimal() for word in ids)
+            return np.argsort(ids.astype(np.int64) if counted else ids, kind="stable")
+        if order == "item":
             place = np.empty(split.dataset.n_items, dtype=np.int64)
             place[np.argsort(split.dataset.item_ids)] = np.arange(len(place))
             least = np.full(len(train), len(place))
             np.minimum.at(least, train.rows(), place[train.values])
             return shuffled[np.argsort(least[shuffled], kind="stable")]
-        if self.order == "time":
+        if order == "time":
             first = np.zeros(len(train), dtype=np.int64)
             some = train.lengths > 0
             first[some] = split.train_times[train.offsets[:-1][some]]
             return shuffled[np.argsort(first[shuffled], kind="stable")]
         lengths = train.lengths[shuffled]
-        key = lengths if self.order == "short-to-long" else -lengths
+        key = lengths if order == "short-to-long" else -lengths
         return shuffled[np.argsort(key, kind="stable")]
