@@ -166,7 +166,8 @@ def test_hierarchical_freezing_thaws_the_updates_last(camps):
     part = camps.test.take(np.arange(6))
     assert not np.allclose(held.judge(part, "text"), model.judge(part, "text"), atol=1e-3)
     assert not torch.allclose(held.module.map[0].weight, model.module.map[0].weight, atol=1e-3)
-    assert model.training["together"]["epochs"] == 2 and "together" not in held.training
+    assert model.training["epochs"] == 2 and model.training["map"]["epochs"] == 1
+    assert held.training["epochs"] == 1 and "map" not in held.training
     with pytest.raises(ValueError, match="no updates"):
         sasrecllm(shots=0, together={"epochs": 1})
 
@@ -197,18 +198,21 @@ def test_another_encoder_before_a_fixed_model(camps, sequence, tmp_path):
 def test_an_encoder_without_users_is_refused():
     with pytest.raises(OnomaError, match="popular has no vectors of users"):
         sasrecllm(sequence={"name": "popular"})
+    with pytest.raises(OnomaError, match="hstu has no vectors of users"):
+        sasrecllm(sequence={"name": "hstu"})
 
 
 class Broken(Exception):
     """A run that is broken off."""
 
 
-@pytest.mark.parametrize("stage", ["text", "hybrid"])
-def test_broken_off_in_either_step_and_resumed_gives_the_same_bits(camps, tmp_path, stage):
+@pytest.mark.parametrize(("stage", "step"), [("text", 3), ("hybrid", 7), ("hybrid", 22)])
+def test_broken_off_in_any_step_and_resumed_gives_the_same_bits(camps, tmp_path, stage, step):
     """A step that had ended is not learnt again, and the one that broke goes on."""
     settings = {
         "epochs": 3, "mapping": 3, "schedule": {"checkpoint_seconds": 0}, "mapped": 40,
         "lora": {"dropout": 0.3},
+        "together": {"epochs": 2, "lr": 1e-2, "valid_every": 1, "checkpoint_seconds": 0},
     }  # fmt: skip
 
     def saved(name, model):
@@ -222,7 +226,7 @@ def test_broken_off_in_either_step_and_resumed_gives_the_same_bits(camps, tmp_pa
 
     def missed(cases, mode):
         asked.append(mode)
-        if asked.count(stage) == (3 if stage == "text" else 7):
+        if asked.count(stage) == step:
             raise Broken
         return learn(cases, mode)
 

@@ -88,8 +88,9 @@ class SequentialNames(IndexMethod):
             return shuffled
         if order == "id":
             ids = split.dataset.users["user_id"].to_numpy()
-            counted = all(word.isdecimal() for word in ids)
-            return np.argsort(ids.astype(np.int64) if counted else ids, kind="stable")
+            if all(word.isdecimal() for word in ids):  # of any length, so no int64
+                ids = np.array([int(word) for word in ids], dtype=object)
+            return np.argsort(ids, kind="stable")
         if order == "item":
             place = np.empty(split.dataset.n_items, dtype=np.int64)
             place[np.argsort(split.dataset.item_ids)] = np.arange(len(place))

@@ -109,14 +109,15 @@ def weights_folder(name: str) -> Path:
     """The transformers folder of a pulled model, or of that path.
 
     Raises:
-        OnomaError: the model was not pulled yet, or has no weights that PyTorch reads.
+        OnomaError: no model there, none that was pulled yet, or one without weights to train.
     """
-    if name not in PACKAGED:
-        return Path(name)
-    place = needed(name) / "torch"
-    if not place.is_dir():
-        raise OnomaError(f"{name!r} has no weights to train", where="models")
-    return place
+    if name in PACKAGED:
+        if not PACKAGED[name].kept_as.endswith(".gguf"):
+            raise OnomaError(f"{name!r} has no weights to train", where="models")
+        return needed(name) / "torch"
+    if not (Path(name) / "config.json").is_file():
+        raise OnomaError("no transformers folder", where=name, fix="It has a config.json")
+    return Path(name)
 
 
 def pull(name: str, *, tell: Callable[[str], None] = lambda line: None) -> Path:

@@ -107,6 +107,9 @@ def inject(network: PreTrainedModel, lora: LoraSettings) -> None:
             where="recipe",
             fix="Set lora.targets",
         ) from error
+    for update in network.parameters():
+        if update.requires_grad:  # whatever the model's own dtype, for Adam and for files
+            update.data = update.data.float()
 
 
 def write_adapter(
@@ -154,7 +157,7 @@ def write_adapter(
         f"# Low-rank updates of {source}\n\n{about.strip()}\n\n"
         f"{count:,} weights: rank {lora.rank}, alpha {lora.alpha:g}, on "
         f"{', '.join(lora.targets)}. The language model itself is not here; the name above is the "
-        "hash of its files.\n\nUse it with `onoma models try` or in a recipe: "
-        "`model: {model: smollm2, adapter: THIS_FOLDER}`; or with peft's `PeftModel`.\n"
+        "hash of its files.\n\nUse it around that model: in a recipe, "
+        "`model: {model: THAT_MODEL, adapter: THIS_FOLDER}`, or with peft's `PeftModel`.\n"
     )
     write_text(card, folder / "README.md")

@@ -48,7 +48,8 @@ class TextSettings(NameSettings):
         heads: its attention heads.
         inner: of its feed-forward.
         dropout: rate.
-        checkpoint: a transformers folder to start from instead, or a model that was pulled.
+        checkpoint: a transformers folder to start from instead, or a model that was pulled, if it
+            is of the right kind.
         vocabulary: subwords learnt from the training texts; a checkpoint brings its own.
         form: how names are said: ``tokens``, ``text`` or ``auto``.
         prompts: a packaged collection or a YAML file.

@@ -124,7 +124,7 @@ class CausalModule(TextModule):
 
         self.noise, self.n_items, self.config, self.base = GlobalNoise(), n_items, config, base
         if checkpoint is None:
-            self.lm = AutoModelForCausalLM.from_config(config)
+            self.lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:
             try:
                 self.lm = AutoModelForCausalLM.from_pretrained(

@@ -76,7 +76,7 @@ class LCRec(TextRecommender):
             return
         about = (
             "LC-Rec by Onoma: recommends by naming items in new tokens, whose vectors are in "
-            f"`tokens.safetensors`.\n\nTraining: {self.training.get('epochs', 0)} epochs; "
+            "`tokens.safetensors`; the updates mean little without these.\n\nTraining: {self.training.get('epochs', 0)} epochs; "
             f"seed {self.seed}."
         )
         write_adapter(place, self.module.updates(), lora, self._source, about)

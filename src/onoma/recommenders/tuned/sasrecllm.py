@@ -147,13 +147,14 @@ class SASRecLLM(TALLRec):
 
     def _encoder(self) -> type[Encoder]:
         """The class whose vectors are read."""
-        name = self.settings.sequence.get("name", "sasrec")
+        name = str(self.settings.sequence.get("name", "sasrec"))
         kind = recommender(name)
-        if not issubclass(kind, TransformerRecommender | LightGCN):
+        # A question has no times, by which a few encoders go.
+        if not issubclass(kind, TransformerRecommender | LightGCN) or "times" in kind.reads:
             raise OnomaError(
                 f"{name} has no vectors of users that a map could read",
                 where="recommender.sequence",
-                fix="Use sasrec, gru, cnn, hstu or lightgcn",
+                fix="Use sasrec, gru, cnn or lightgcn",
             )
         return kind
 
@@ -168,8 +169,12 @@ class SASRecLLM(TALLRec):
         self._prepare(split.dataset)  # a wrong prompt is told before anything is fitted
         self.sequence.fit(split)
         vectors = self.sequence.item_vectors()
-        if vectors is None:
-            raise OnomaError("the recommender has no item vectors", where="recommender.sequence")
+        wide = _tastes(self.sequence, Ragged.from_rows([np.zeros(1, np.int32)])).shape[1]
+        if vectors is None or vectors.shape[1] != wide:
+            raise OnomaError(
+                "the recommender has no vectors of items beside those of users",
+                where="recommender.sequence",
+            )
         torch.manual_seed(self.seed)
         self.forget()
         self.module = self._hybrid(split.dataset.n_items, vectors.shape[1]).to(device())
@@ -188,7 +193,10 @@ class SASRecLLM(TALLRec):
                 (self.folder / stage / "checkpoint.safetensors").unlink(missing_ok=True)
         self.seconds["train"] = sum(float(part.get("seconds", 0.0)) for part in told.values())
         told["sequence"].pop("history", None)
-        self.training = told.pop("map") | told
+        last = "map" if settings.together is None else "together"
+        for stage in told.keys() - {last}:
+            told[stage].pop("history", None)
+        self.training = told.pop(last) | told
         self.forget()
         return self
 
@@ -210,7 +218,7 @@ class SASRecLLM(TALLRec):
         task = Questions(self, split, shots, "hybrid" if "map" in parts else "text")
         trainer = Trainer(train, self.seed, beside, self.quiet)
         told = trainer.fit(self.module, self.module.noise, task)
-        return told if name == "text" else told | {"history": trainer.history}
+        return told | {"history": trainer.history}
 
     def _hybrid(self, n_items: int, width: int) -> HybridModule:
         settings = self.settings
