@@ -116,7 +116,7 @@ def weights_folder(name: str) -> Path:
             raise OnomaError(f"{name!r} has no weights to train", where="models")
         return needed(name) / "torch"
     if not (Path(name) / "config.json").is_file():
-        raise OnomaError("no transformers folder", where=name, fix="It has a config.json")
+        raise OnomaError("no transformers folder", where=name, fix="Give one with a config.json")
     return Path(name)
 
 

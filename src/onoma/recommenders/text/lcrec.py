@@ -76,8 +76,8 @@ class LCRec(TextRecommender):
             return
         about = (
             "LC-Rec by Onoma: recommends by naming items in new tokens, whose vectors are in "
-            "`tokens.safetensors`; the updates mean little without these.\n\nTraining: {self.training.get('epochs', 0)} epochs; "
-            f"seed {self.seed}."
+            "`tokens.safetensors`; the updates mean little without these.\n\n"
+            f"Training: {self.training.get('epochs', 0)} epochs; seed {self.seed}."
         )
         write_adapter(place, self.module.updates(), lora, self._source, about)
         with replacing(place / "tokens.safetensors") as beside:
