@@ -104,16 +104,31 @@ class StreamingIndex:
         return members[begin + within].reshape(len(queries), budget)
 
     def observe(self, items: NDArray[np.integer], vectors: NDArray[np.float32]) -> int:
-        """Learn from events, in order.
+        """Learn from events, in order; items that are new are named first.
 
         Args:
-            items: int[m], the items of the events.
+            items: int[m], the items of the events; new ones have the codes that follow those in
+                use.
             vectors: float32[m, dim], the items' vectors now.
 
         Returns:
-            How many of the items have a new name.
+            How many of the items that were known have a new name.
+
+        Raises:
+            OnomaError: a new item whose code leaves a gap.
         """
         items = np.asarray(items, dtype=np.int64)
+        fresh, first = np.unique(items, return_index=True)
+        first = first[fresh >= self.n_items]
+        fresh = fresh[fresh >= self.n_items]
+        if not np.array_equal(fresh, self.n_items + np.arange(len(fresh))):
+            raise OnomaError(
+                f"item {fresh[0]} is new, and {self.n_items} items are named",
+                fix=f"Number new items from {self.n_items}, without a gap",
+            )
+        if len(fresh):
+            self.add(vectors[first])
+        known = len(self.cluster) - len(fresh)
         now = self.events + np.arange(len(items))
         before = self.seen[items]
         order = np.argsort(items, kind="stable")
@@ -137,7 +152,7 @@ class StreamingIndex:
         for item, number in zip(last[moving].tolist(), goal[moving].tolist(), strict=True):
             heapq.heappush(self._free[self.cluster[item]], int(self.counter[item]))
             self.cluster[item], self.counter[item] = number, self._take(number)
-        return int(moving.sum())
+        return int((moving & (last < known)).sum())
 
     def add(self, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
         """int32[m, 2], the names of new items, numbered behind those there are."""

@@ -30,8 +30,8 @@ PROTOCOL = (
     "of 20 under the trie, no intervals. In four of seven of its logs that could be "
     "checked the epoch was chosen on test (recall 1 to 2 % too high), and the choice decides the "
     "order: on Beauty the collaborative index has recall@10 .0680 after epoch 5 and .0457 after "
-    "epoch 19. Ours: the last epoch of a fixed budget, the network starts from nothing and reads item names "
-    "alone, and the budget is shorter, so levels differ and the order may."
+    "epoch 19. Ours: the last epoch of a fixed budget, the network starts from nothing and reads "
+    "item names alone, and the budget is shorter, so levels differ and the order may."
 )
 
 

@@ -58,7 +58,9 @@ def streaming(
     Returns:
         ``dataset``, ``encoder``, ``rows`` (a setting each: ``agreement`` with the exact answer,
         ``crowd``, the largest cluster by the mean one), ``new`` (the share ``found``, ``seconds``
-        an item) and ``acceptance`` as :func:`onoma.study.quantisers.acceptance` has it.
+        an item, and the share found in an index of the last build, ``before`` it is built again
+        and when it is ``rebuilt``) and ``acceptance`` as
+        :func:`onoma.study.quantisers.acceptance` has it.
 
     Raises:
         OnomaError: a share outside (0, 1], or too few items with vectors.
@@ -119,8 +121,10 @@ def acceptance(result: Mapping[str, Any]) -> list[dict[str, Any]]:
          f"{plain['crowd']:.1f} to {even['crowd']:.1f}, {fall:.0%}", fall >= 0.25),
         ("balance costs at most one point of agreement", f"{100 * lost:+.2f} points",
          lost <= 0.01),
-        ("a new item, held out until then, is found after its first batch",
-         f"{new['found']:.0%} of {NEW}", new["found"] >= 0.95),
+        ("a new item, held out until then, is found after its first batch, and in a rebuilt index "
+         "not before the rebuild",
+         f"{new['found']:.0%} of {NEW}; rebuilt {new['before']:.0%}, then {new['rebuilt']:.0%}",
+         new["found"] >= 0.95 and new["before"] == 0),
         ("under 10 ms to attach a new item", f"{1e3 * new['seconds']:.3f} ms",
          new["seconds"] < 0.01),
     )  # fmt: skip
@@ -143,17 +147,29 @@ def _arrivals(
 ) -> dict[str, float]:
     """Items that neither clusters nor log have met arrive: who finds them, and what it takes."""
     old = np.setdiff1d(np.arange(len(vectors)), new)
-    number = np.full(len(vectors), -1)
-    number[old] = np.arange(len(old))
+    order = np.concatenate([old, new])  # in which items are known
+    number = np.empty(len(vectors), dtype=np.int64)
+    number[order] = np.arange(len(order))
     events = number[parts.train.values[np.argsort(parts.train_times, kind="stable")]]
     even = SETTINGS["balanced"]
     way = StreamingNames(size=size, balance=even["balance"], beta=even["beta"])
-    stream = StreamingIndex.resume(way.name_log(vectors[old], events[events >= 0], seed))
     codes, arriving = np.arange(len(old), len(vectors)), vectors[new]
+    budget = max(1, int(share * len(vectors)))
+
+    def built(known: int) -> StreamingIndex:
+        names = way.name_log(vectors[order[:known]], events[events < known], seed)
+        return StreamingIndex.resume(names)
+
+    def found(stream: StreamingIndex) -> float:
+        answers = stream.probe(arriving, budget)
+        return float((answers == codes[:, None]).any(axis=1).mean())
+
+    stream = built(len(old))
+    before = found(stream)
     began = time.perf_counter()
-    stream.add(arriving)
     stream.observe(codes, arriving)
     seconds = (time.perf_counter() - began) / len(new)
-    answers = stream.probe(arriving, max(1, int(share * len(vectors))))
-    found = float((answers == codes[:, None]).any(axis=1).mean())
-    return {"found": found, "seconds": seconds}
+    return {
+        "found": found(stream), "seconds": seconds, "before": before,
+        "rebuilt": found(built(len(order))),
+    }  # fmt: skip
