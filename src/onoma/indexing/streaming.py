@@ -220,8 +220,8 @@ class StreamingNames(IndexMethod):
     def __init__(
         self,
         size: int = 256,
-        balance: float = 0.25,
-        beta: float = 0.5,
+        balance: float = 0.6,
+        beta: float = 0.25,
         decay: float = 0.99,
         batch: int = 1024,
     ) -> None:

@@ -22,7 +22,7 @@ from onoma.indexing.streaming import StreamingIndex, StreamingNames
 
 SETTINGS: dict[str, dict[str, float]] = {
     "plain": {"balance": 0.0, "beta": 0.0},
-    "balanced": {"balance": 0.25, "beta": 0.5},
+    "balanced": {"balance": 0.6, "beta": 0.25},
 }
 ENCODER = {"name": "collaborative", "dim": 32}  # as wide as a retriever's towers
 TOP = 100
