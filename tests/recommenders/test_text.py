@@ -263,8 +263,13 @@ def test_a_checkpoint_of_the_users_is_the_start(fitted, reviewed, tmp_path):
     known = fitted.vocabulary.base
     table = model.module.t5.shared.weight[:known], fitted.module.t5.shared.weight[:known]
     torch.testing.assert_close(*table, rtol=1e-4, atol=1e-4)
+    other = tmp_path / "other"
+    with pytest.raises(OnomaError, match="no transformers folder"):
+        p5(checkpoint=str(other)).fit(reviewed)
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(OnomaError, match="T5"):
-        p5(checkpoint=str(tmp_path / "nothing")).fit(reviewed)
+        p5(checkpoint=str(other)).fit(reviewed)
 
 
 def test_collections_are_checked(tmp_path):

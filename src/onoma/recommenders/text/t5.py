@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -226,8 +228,11 @@ def checkpoint_config(folder: str, size: int | None) -> T5Config:
         from transformers import T5Config
 
         config = T5Config.from_pretrained(folder, local_files_only=True)
+        kind = json.loads((Path(folder) / "config.json").read_text("utf-8")).get("model_type")
     except (ImportError, OSError, ValueError) as error:
         raise OnomaError(f"no configuration of a T5 ({error})", where=folder) from error
+    if kind != "t5":
+        raise OnomaError(f"a model of type {kind!r}", where=folder, fix="Use a T5")
     if size is not None:
         config.vocab_size = size
     return config
